@@ -1,0 +1,1 @@
+"""What scores candidates: one reward, one file."""

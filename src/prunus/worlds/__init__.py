@@ -1,0 +1,1 @@
+"""Small task domains whose judge is exact."""
