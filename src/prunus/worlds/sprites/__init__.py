@@ -1,8 +1,21 @@
 """The sprites world: text-to-video of one or two moving coloured shapes, judged from pixels alone."""
 
 from prunus.worlds.sprites.render import render
-from prunus.worlds.sprites.scene import COLOURS, FPS, LONG, MOTIONS, SHAPES, SHORT, SIZE, Scene, Sprite
-from prunus.worlds.sprites.scene import parse, sample, split, stage
+from prunus.worlds.sprites.scene import (
+    COLOURS,
+    FPS,
+    LONG,
+    MOTIONS,
+    SHAPES,
+    SHORT,
+    SIZE,
+    Scene,
+    Sprite,
+    parse,
+    sample,
+    split,
+    stage,
+)
 
 __all__ = [
     "COLOURS",

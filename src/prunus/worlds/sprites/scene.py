@@ -84,7 +84,8 @@ class Scene:
 
     def centres(self, frames: int) -> np.ndarray:
         """Centres (sprites, frames, 2) as x, y."""
-        return np.stack([path(start, s.motion, frames) for s, start in zip(self.sprites, self.starts, strict=True)])
+        tracks = [path(start, s.motion, frames) for s, start in zip(self.sprites, self.starts, strict=True)]
+        return np.asarray(tracks, int).reshape(-1, frames, 2)
 
 
 _SPRITE = re.compile(rf"a ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)}) ({'|'.join(MOTIONS)})")

@@ -1,0 +1,244 @@
+"""Train the pocket streaming video model: a tiny ``WanTransformer3DModel`` with its text encoder, by diffusion forcing.
+
+Every chunk of a training clip has a noise level of its own and attends, block-causally, to the chunks that the rolling
+cache would hold: the first one, perhaps a random earlier one, the last two and itself, at their absolute positions up
+to frame 119. Some clips start with a one-frame chunk, so that an image is a one-frame video. Noise levels follow the
+sampler's shift; a part of the context chunks is clean, as at use, and slightly perturbed, because at use the context is
+the model's own output.
+
+    python recipes/video/transformer.py --vae work/vae/vae --out work/video     # resumable: run it again to go on
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from autoencoder import last_tap
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from prunus.generators.wan_streaming import StreamingTransformer
+from prunus.worlds import sprites
+
+CHUNK = 3
+TEXT_LENGTH = 12  # "a red circle moving right and a blue square moving up" and its end token
+SHIFT = 5.0
+LAST_CHUNK = sprites.LONG // CHUNK - 1
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    words = ["<pad>", "</s>", "<unk>", "a", "and"]
+    words += [*sprites.COLOURS, *sprites.SHAPES, *dict.fromkeys(w for m in sprites.MOTIONS for w in m.split())]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=TEXT_LENGTH,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def build_text_encoder(vocabulary: int) -> UMT5EncoderModel:
+    config = UMT5Config(
+        vocab_size=vocabulary,
+        d_model=96,
+        d_kv=24,
+        d_ff=192,
+        num_layers=2,
+        num_heads=4,
+        relative_attention_num_buckets=16,
+        relative_attention_max_distance=16,
+        dropout_rate=0.0,
+        is_encoder_decoder=False,
+        use_cache=False,
+        tie_word_embeddings=True,
+    )
+    return UMT5EncoderModel(config)
+
+
+def build_transformer(channels: int, layers: int = 6, heads: int = 6) -> WanTransformer3DModel:
+    transformer = WanTransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=heads,
+        attention_head_dim=48,
+        in_channels=channels,
+        out_channels=channels,
+        text_dim=96,
+        freq_dim=128,
+        ffn_dim=heads * 48 * 3,
+        num_layers=layers,
+    )
+    torch.nn.init.zeros_(transformer.proj_out.weight)
+    return transformer
+
+
+class ClipPool:
+    """Encoded training clips, a few of them replaced at every step; latents (clips, frames, c, 8, 8), normalised."""
+
+    def __init__(self, vae: AutoencoderKLWan, frames: int, size: int, rng: np.random.Generator) -> None:
+        self.vae, self.frames, self.rng = vae, frames, rng
+        self.mean = torch.tensor(vae.config.latents_mean)[:, None, None]
+        self.std = torch.tensor(vae.config.latents_std)[:, None, None]
+        self.latents = torch.empty(size, frames, vae.config.z_dim, 8, 8)
+        self.prompts = [""] * size
+        self.oldest = 0
+        self.refresh(size)
+
+    @torch.no_grad()
+    def refresh(self, count: int) -> None:
+        for _ in range(count):
+            # A clip without a held-out pair; a one-sprite clip is as likely as a two-sprite one.
+            scene = sprites.sample(self.rng, self.frames)
+            video = torch.from_numpy(sprites.render(scene, self.frames)) * 2 - 1
+            z = self.vae.quant_conv(self.vae.encoder(video[:, :, None]))[:, : self.vae.config.z_dim, 0]
+            self.latents[self.oldest] = (z - self.mean) / self.std
+            self.prompts[self.oldest] = scene.prompt
+            self.oldest = (self.oldest + 1) % len(self.prompts)
+
+    def draw(self, frames: torch.Tensor) -> tuple[torch.Tensor, list[str]]:
+        """Random clips cut to the frames (n, f) asked for: latents (n, c, f, 8, 8) and prompts."""
+        rows = torch.from_numpy(self.rng.integers(len(self.prompts), size=len(frames)))
+        return self.latents[rows[:, None], frames].transpose(1, 2), [self.prompts[i] for i in rows]
+
+
+def layout(rng: np.random.Generator, batch: int) -> tuple[bool, list[int], torch.Tensor, torch.Tensor]:
+    """(long?, chunk lengths, frame positions (batch, f), which chunk sees which (chunks, chunks)) of one step."""
+    sees = torch.ones(5, 5).tril().bool()
+    if rng.random() < 0.7:  # in a short clip: the first chunk and four successive ones
+        first = 1 if rng.random() < 0.25 else CHUNK
+        begin = first + int(rng.integers(0, 3)) * CHUNK
+        positions = torch.cat([torch.arange(first), torch.arange(begin, begin + 4 * CHUNK)])
+        sees[4, 1] = False  # it has left the window
+        return False, [first] + [CHUNK] * 4, positions.expand(batch, -1), sees
+    rows = []  # anywhere in a long clip: the first chunk, a random earlier one and the last three
+    for _ in range(batch):
+        b = int(rng.integers(5, LAST_CHUNK + 1))
+        chunks = [0, int(rng.integers(1, b - 2)), b - 2, b - 1, b]
+        rows.append(torch.cat([torch.arange(c * CHUNK, (c + 1) * CHUNK) for c in chunks]))
+    return True, [CHUNK] * 5, torch.stack(rows), sees
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vae", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--heads", type=int, default=5)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--pool", type=int, nargs=2, default=(800, 120), help="encoded short and long clips")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--smoke", action="store_true", help="a few steps, to see that everything runs")
+    args = parser.parse_args()
+    if args.smoke:
+        args.steps, args.batch, args.pool = 3, 4, (4, 2)
+    args.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = args.out / "checkpoint.pt"
+
+    torch.manual_seed(args.seed)
+    WanCausalConv3d.forward = last_tap  # frames are encoded one by one
+    vae = AutoencoderKLWan.from_pretrained(args.vae, torch_dtype=torch.float32).eval().requires_grad_(False)
+    tokenizer = build_tokenizer()
+    model = torch.nn.ModuleDict(
+        {
+            "text_encoder": build_text_encoder(len(tokenizer)),
+            "transformer": build_transformer(vae.config.z_dim, args.layers, args.heads),
+        }
+    )
+    average = copy.deepcopy(model)
+    streaming = StreamingTransformer(model["transformer"])
+    optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.97), weight_decay=0.01)
+    start = 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(saved["model"])
+        average.load_state_dict(saved["average"])
+        optimiser.load_state_dict(saved["optimiser"])
+        start = saved["step"]
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters; from step {start}", flush=True)
+
+    rng = np.random.default_rng([args.seed, start])
+    began = time.time()
+    short = ClipPool(vae, sprites.SHORT, args.pool[0], rng)
+    long = ClipPool(vae, sprites.LONG, args.pool[1], rng)
+    print(f"pools encoded in {time.time() - began:.0f} s", flush=True)
+    began, losses = time.time(), []
+    for step in range(start, args.steps):
+        # warm up, hold, then fall to nothing over the last third
+        left = (args.steps - step) / args.steps
+        for group in optimiser.param_groups:
+            group["lr"] = args.rate * min(1, (step + 1) / 100, left * 3 + 0.01)
+        is_long, lengths, positions, sees = layout(rng, args.batch)
+        clean, prompts = (long if is_long else short).draw(positions)
+        chunk_of = torch.repeat_interleave(torch.arange(5), torch.tensor(lengths))
+        sigma = torch.from_numpy(rng.random((args.batch, 5)).astype(np.float32))
+        sigma = SHIFT * sigma / (1 + (SHIFT - 1) * sigma)
+        is_context = torch.from_numpy(rng.random((args.batch, 5)) < 0.4)
+        is_context[:, -1] = False
+        sigma[is_context] = 0
+        jitter = 0.1 * torch.from_numpy(rng.random((args.batch, 5)).astype(np.float32))
+        mix = torch.where(sigma == 0, jitter, sigma)[:, None, chunk_of, None, None]
+        noise = torch.randn_like(clean)
+        noisy = (1 - mix) * clean + mix * noise
+
+        tokens = tokenizer(prompts, padding="max_length", max_length=TEXT_LENGTH, return_tensors="pt")
+        text = model["text_encoder"](**tokens).last_hidden_state * tokens.attention_mask[..., None]
+        velocity = streaming.clip_velocity(
+            noisy, 1000 * sigma[:, chunk_of], text, mask=sees[chunk_of][:, chunk_of], frames=positions
+        )
+        is_target = (sigma > 0).float()[:, None, chunk_of, None, None].expand_as(clean)
+        loss = ((velocity - (noise - clean)) ** 2 * is_target).sum() / is_target.sum()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        with torch.no_grad():
+            decay = min(0.998, (step + 1) / (step + 10))
+            for a, b in zip(average.parameters(), model.parameters(), strict=True):
+                a.lerp_(b, 1 - decay)
+        losses.append(loss.item())
+        short.refresh(2)
+        long.refresh(step % 10 == 0)
+        if (step + 1) % 25 == 0 or step + 1 == args.steps:
+            entry = {"step": step + 1, "loss": round(float(np.mean(losses)), 5), "seconds": round(time.time() - began)}
+            losses = []
+            print(json.dumps(entry), flush=True)
+            with (args.out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(entry) + "\n")
+        if (step + 1) % 100 == 0 or step + 1 == args.steps:
+            state = {
+                "model": model.state_dict(),
+                "average": average.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "step": step + 1,
+            }
+            torch.save(state, checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            export(args.out / "model", vae, tokenizer, average)
+
+
+def export(folder: Path, vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerFast, model: torch.nn.ModuleDict) -> None:
+    """Write the diffusers folder in half precision."""
+    half = copy.deepcopy(model).half()
+    half["transformer"].save_pretrained(folder / "transformer")
+    half["text_encoder"].save_pretrained(folder / "text_encoder")
+    copy.deepcopy(vae).half().save_pretrained(folder / "vae")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    FlowMatchEulerDiscreteScheduler(shift=SHIFT).save_pretrained(folder / "scheduler")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What grows candidates: one kind of model, one file."""

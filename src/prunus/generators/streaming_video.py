@@ -1,0 +1,309 @@
+"""Streaming video: grows a clip chunk by chunk with a frozen Wan transformer (paper 01; DESIGN: a diffusers folder).
+
+One unit is a chunk of latent frames. It is sampled in a few flow-matching steps: the network predicts a velocity v,
+x0 = x - sigma v, and between steps x0 is noised again with fresh noise of the candidate's own stream. The chunk's keys
+and values enter the cache in one more pass at noise 0, which is run when the candidate is first grown from.
+
+A draw depends on (seed, path, depth) alone, unless the ask names a seed or reuses its parent's (published Stream-T1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from prunus.budget import Cost
+from prunus.errors import SettingError, require
+from prunus.generators.kv_cache import Cache, unique_bytes
+from prunus.generators.video_model import VideoModel
+from prunus.generators.wan_decoder import Features
+from prunus.generators.wan_streaming import Context, Text
+from prunus.roles import Ask, Generator, Grown, How, View
+from prunus.tree import Node, seed_of
+
+
+@dataclass(frozen=True)
+class VideoHow(How):
+    """How to grow one chunk. Stream-T1's three mechanics; the thresholds behind them are the strategy's.
+
+    ``noise_mix`` is beta in x_n = beta x_{n-1} + sqrt(1 - beta^2) eps, with ``unit_variance`` divided by the deviation
+    that seed reuse would give it. ``reuse_seed`` draws with the parent's seed, ``seed`` with a given one. ``gates``
+    says for every earlier chunk what becomes of it when it leaves the window, ``ema`` how much of a sink EMA keeps.
+    """
+
+    noise_mix: float = 0.0
+    unit_variance: bool = True
+    reuse_seed: bool = False
+    seed: int | None = None
+    gates: tuple[str, ...] = ()
+    ema: float = 0.999
+
+    def __post_init__(self) -> None:
+        require(-1 < self.noise_mix < 1, "noise_mix", self.noise_mix, "between -1 and 1")
+        require(0 <= self.ema <= 1, "ema", self.ema, "from 0 to 1")
+
+
+@dataclass(eq=False)
+class VideoState:
+    """A partial video as its children need it: an immutable value, but for two results that are computed at most once.
+
+    ``cache`` is what this chunk attended to, with room for it; ``committed`` the cache with the chunk in it, made when
+    the node is first grown from (``context`` is then let go). ``features`` are the decoder's after this chunk.
+    """
+
+    text: Text
+    cache: Cache
+    context: Context | None = None
+    latents: torch.Tensor | None = None
+    committed: Cache | None = None
+    before: Features | None = None
+    features: Features | None = None
+
+    def tensors(self):
+        for part in (self.text, self.cache, self.committed, self.context, self.before, self.features):
+            if part is not None:
+                yield from part.tensors()
+        if self.latents is not None:
+            yield self.latents
+
+
+class StreamingVideo(Generator):
+    """Videos of ``frames`` frames from a model folder; one frame is an image.
+
+    Frames are shown as float32 (frames, 3, height, width) in [0, 1], in steps of 1/255.
+    """
+
+    how: ClassVar[type[How]] = VideoHow
+
+    def __init__(self, model: VideoModel, frames: int = 21) -> None:
+        """Raises SettingError if ``frames`` is neither 1 nor a multiple of the model's chunk, or beyond its positions."""
+        chunk = model.streaming.cache.chunk
+        require(
+            frames == 1 or (frames >= chunk and frames % chunk == 0),
+            "frames",
+            frames,
+            f"1 or a multiple of the chunk of {chunk} frames",
+        )
+        limit = model.max_frames
+        require(frames <= limit, "frames", frames, f"at most {limit}, the end of the model's position table")
+        self.model, self.frames = model, frames
+        self.name = "streaming-video"
+        self.chunks = 1 if frames == 1 else frames // chunk
+        self.chunk_frames = 1 if frames == 1 else chunk
+        self.sigmas = model.streaming.sigmas
+
+    @classmethod
+    def load(cls, folder: str | Path, frames: int = 21, device: str = "cpu", dtype: str = "float32") -> StreamingVideo:
+        """Load a diffusers folder. Raises ModelError that names a missing or damaged part."""
+        return cls(VideoModel.load(folder, device, dtype), frames)
+
+    # ---- growing -----------------------------------------------------------------------------------------------
+
+    def begin(self, prompt: str) -> VideoState:
+        cache = Cache(self.model.streaming.cache)
+        return VideoState(self.model.text(prompt), cache, committed=cache)
+
+    @torch.no_grad()
+    def grow(self, asks: Sequence[Ask]) -> list[Grown]:
+        committed = self._commit([a.parent.state for a in asks])
+        contexts = self._contexts(asks)
+        children = [VideoState(a.parent.state.text, *context) for a, context in zip(asks, contexts, strict=True)]
+        draws, noises, notes = zip(*(self._noise(a) for a in asks), strict=True)
+        x = torch.stack(noises).to(self.model.device)
+        for step, sigma in enumerate(self.sigmas):
+            timesteps = torch.full((len(x),), 1000 * sigma, device=x.device)
+            x0 = x - sigma * self.model.transformer.velocity(x, timesteps, [context for _, context in contexts])
+            if step + 1 < len(self.sigmas):
+                fresh = torch.stack([torch.randn(n.shape, generator=g) for n, g in zip(noises, draws, strict=True)])
+                x = (1 - self.sigmas[step + 1]) * x0 + self.sigmas[step + 1] * fresh.to(x.device)
+        grown = []
+        for i, (ask, state) in enumerate(zip(asks, children, strict=True)):
+            state.latents, state.before = x0[i].clone(), ask.parent.state.features
+            unit = {"latents": state.latents.cpu(), "noise": noises[i], **notes[i]}
+            cost = self._forward_cost(state.cache, len(self.sigmas))
+            if ask.parent.state in committed:
+                committed.remove(ask.parent.state)  # the first child pays for its parent's commit
+                cost += self._forward_cost(ask.parent.state.cache, 1)
+            grown.append(Grown(unit, state, done=ask.parent.depth + 1 == self.chunks, cost=cost))
+        return grown
+
+    def _commit(self, states: Sequence[VideoState]) -> list[VideoState]:
+        """Run the clean pass of the states that never were grown from; returns them."""
+        new = [s for s in dict.fromkeys(states) if s.committed is None]
+        if new:
+            latents = torch.stack([s.latents for s in new])  # type: ignore[misc]
+            blocks = self.model.transformer.commit(latents, [s.context for s in new])  # type: ignore[misc]
+            for state, block in zip(new, blocks, strict=True):
+                state.committed, state.context = state.cache.commit(block), None
+        return new
+
+    def _contexts(self, asks: Sequence[Ask]) -> list[tuple[Cache, Context]]:
+        """For each ask the cache with room for a chunk, and what is gathered from it; siblings share both."""
+        made: dict[tuple, tuple[Cache, Context]] = {}
+        out = []
+        for ask in asks:
+            how, state = ask.how, ask.parent.state
+            assert isinstance(how, VideoHow)
+            key = (id(state), how.gates, how.ema)
+            if key not in made:
+                made[key] = self._context(state, how.gates, how.ema)
+            out.append(made[key])
+        return out
+
+    def _context(self, parent: VideoState, gates: Sequence[str], ema: float) -> tuple[Cache, Context]:
+        assert parent.committed is not None
+        cache = parent.committed
+        if cache.spec.ema != ema:
+            cache = replace(cache, spec=replace(cache.spec, ema=ema))
+        cache = cache.make_room(dict(enumerate(gates)), self.chunk_frames)
+        return cache, self.model.transformer.gather(cache, parent.text, self.model.latent_size)
+
+    def _noise(self, ask: Ask) -> tuple[torch.Generator, torch.Tensor, dict[str, Any]]:
+        """The candidate's stream, its initial noise (c, f, h, w), and what its children must know of it."""
+        how, parent = ask.how, ask.parent.unit
+        assert isinstance(how, VideoHow)
+        if how.reuse_seed and parent is None:
+            raise SettingError("reuse_seed needs a parent chunk; the first chunk has none")
+        seed = parent["seed"] if how.reuse_seed else how.seed
+        if seed is None:
+            seed = seed_of(ask.seed, ask.path, ask.parent.depth)
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(self.model.channels, self.chunk_frames, *self.model.latent_size, generator=generator)
+        # The noise is a sum of independent draws, one per seed: its deviation follows from their weights.
+        weights = {str(seed): 1.0}
+        if how.noise_mix and parent is not None:
+            rest = math.sqrt(1 - how.noise_mix**2)
+            weights = {k: how.noise_mix * w for k, w in parent["weights"].items()}
+            weights[str(seed)] = weights.get(str(seed), 0.0) + rest
+            noise = how.noise_mix * parent["noise"] + rest * noise
+            if how.unit_variance:
+                deviation = math.sqrt(sum(w * w for w in weights.values()))
+                noise, weights = noise / deviation, {k: w / deviation for k, w in weights.items()}
+        return generator, noise, {"seed": seed, "weights": weights}
+
+    # ---- costs -------------------------------------------------------------------------------------------------
+
+    def _forward_cost(self, cache: Cache, forwards: int) -> Cost:
+        return self._forwards(cache.frames_attended, forwards)
+
+    def _forwards(self, context_frames: int, forwards: int) -> Cost:
+        flops = self.model.flops(self.chunk_frames, context_frames)
+        return Cost(nfe=forwards, flops=flops * forwards)
+
+    def cost(self, asks: Sequence[Ask]) -> Cost:
+        total, paid = Cost(), set()
+        for ask in asks:
+            state = ask.parent.state
+            if state.committed is None and id(state) not in paid:
+                paid.add(id(state))
+                total += self._forward_cost(state.cache, 1)
+            total += self._forwards(self._attended(ask), len(self.sigmas))
+        return total
+
+    def _attended(self, ask: Ask) -> int:
+        """Frames of context that this ask's chunk will attend to."""
+        how, state = ask.how, ask.parent.state
+        assert isinstance(how, VideoHow)
+        if state.committed is not None:
+            return state.committed.make_room(dict(enumerate(how.gates)), self.chunk_frames).frames_attended
+        # Not committed yet: at most what it attended to and itself, within what the window can hold.
+        return min(state.cache.frames_attended + self.chunk_frames, self._most_context("append" in how.gates))
+
+    def _most_context(self, appended: bool) -> int:
+        spec = self.model.streaming.cache
+        if spec.rolling is None:
+            return self.frames
+        return (spec.max_sink if appended else spec.sink) + spec.rolling - self.chunk_frames
+
+    def finish_cost(self, ask: Ask) -> Cost:
+        left = self.chunks - ask.parent.depth - 1
+        return self._forwards(min(self.frames, self._most_context(True)), (len(self.sigmas) + 1) * left)
+
+    def units_left(self, node: Node) -> int:
+        return self.chunks - node.depth
+
+    def state_bytes(self, states: Sequence[VideoState]) -> int:
+        return unique_bytes(states)
+
+    # ---- showing -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def render(self, nodes: Sequence[Node], view: View) -> list[torch.Tensor]:
+        self._decode(self._unseen(nodes, view))
+        shown = [[n.rendering for n in self._viewed(node, view)] for node in nodes]
+        return [torch.cat(chunks).float() / 255 for chunks in shown]
+
+    def _viewed(self, node: Node, view: View) -> list[Node]:
+        return node.lineage[-view.units :] if view.units else node.lineage
+
+    def _unseen(self, nodes: Sequence[Node], view: View) -> list[Node]:
+        """The nodes to decode for this view, ancestors first; a decoder with memory needs all ancestors' features."""
+        decoder, wanted = self.model.decoder, {}
+        for node in nodes:
+            for n in self._viewed(node, view):
+                if n.rendering is None:
+                    wanted[n.id] = n
+                    while not decoder.framewise and n.parent is not None and n.parent.parent is not None:
+                        if n.state is not None and n.state.before is not None:
+                            break
+                        n = n.parent
+                        wanted[n.id] = n
+        return sorted(wanted.values(), key=lambda n: n.depth)
+
+    def _decode(self, nodes: Sequence[Node]) -> None:
+        """Decode chunks in as few batches as their order allows, and keep the frames as 8-bit."""
+        decoder, after = self.model.decoder, {}
+        waves = [list(nodes)] if decoder.framewise else []
+        for node in () if decoder.framewise else nodes:
+            if not waves or waves[-1][0].depth != node.depth:
+                waves.append([])
+            waves[-1].append(node)
+        for wave in waves:
+            if not wave:
+                continue
+            before = [after.get(n.parent.id) or (n.state.before if n.state else None) for n in wave]  # type: ignore[union-attr]
+            latents = torch.stack([n.unit["latents"] for n in wave]).to(self.model.device)
+            frames, features = decoder.decode(latents, before)
+            for node, shown, feature in zip(wave, frames, features, strict=True):
+                node.rendering = shown.mul(255).round().to(torch.uint8).cpu()
+                after[node.id] = feature
+                if node.state is not None:
+                    node.state.features = feature
+
+    def render_cost(self, nodes: Sequence[Node], view: View) -> Cost:
+        return Cost(flops=self.model.decode_flops(self.chunk_frames) * len(self._unseen(nodes, view)))
+
+    def render_price(self) -> Cost:
+        return Cost(flops=self.model.decode_flops(self.chunk_frames))
+
+    # ---- going on ----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def restore(self, nodes: Sequence[Node], prompt: str) -> list[tuple[VideoState, Cost]]:
+        """Rebuild states by committing the lineages' chunks again; what nodes share is rebuilt once."""
+        states: dict[int, VideoState] = {}
+        lineages = [n.lineage for n in nodes]
+        costs = [Cost()] * len(nodes)
+        for depth in range(max(len(x) for x in lineages)):
+            level = {x[depth].id: (x[depth], i) for i, x in reversed(list(enumerate(lineages))) if len(x) > depth}
+            for node, payer in level.values():
+                parent = node.parent
+                assert parent is not None
+                if parent.parent is None:
+                    states[parent.id] = self.begin(prompt)
+                done = self._commit([states[parent.id]])
+                costs[payer] += sum((self._forward_cost(s.cache, 1) for s in done), Cost())
+                how = VideoHow(**{**node.how, "gates": tuple(node.how.get("gates", ()))})
+                cache, context = self._context(states[parent.id], how.gates, how.ema)
+                states[node.id] = VideoState(
+                    self.model.text(prompt), cache, context, node.unit["latents"].to(self.model.device)
+                )
+        return [(states[n.id], c) for n, c in zip(nodes, costs, strict=True)]
+
+    def spec(self) -> dict:
+        return {"name": self.name, "model": str(self.model.folder), "frames": self.frames}

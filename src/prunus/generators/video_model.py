@@ -1,0 +1,204 @@
+"""A streaming video model from a diffusers folder, and the ``streaming.json`` that says how it streams.
+
+The folder holds ``transformer`` (WanTransformer3DModel), ``vae`` (AutoencoderKLWan), ``text_encoder`` (UMT5) and
+``tokenizer``; ``prompt_embeds.safetensors`` (prompt -> embeddings) may stand in for the last two. Only safetensors
+are read. A folder without ``streaming.json`` is a bidirectional model and is refused with the remedy.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prunus.errors import ModelError, PromptError
+from prunus.generators.kv_cache import CacheSpec
+from prunus.generators.wan_decoder import StreamingDecoder
+from prunus.generators.wan_flops import flops
+from prunus.generators.wan_streaming import StreamingTransformer, Text
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """Which prompts a model understands: a regular expression for the whole prompt, and the same in words."""
+
+    pattern: str
+    words: str
+
+    def check(self, prompt: str) -> None:
+        if not re.fullmatch(self.pattern, prompt):
+            raise PromptError(f"prompt {prompt!r} is not one that this model understands; it understands {self.words}")
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """``streaming.json``: how a model was trained to stream. Sizes are latent frames, timesteps are in [0, 1000]."""
+
+    timesteps: tuple[float, ...]
+    shift: float
+    cache: CacheSpec
+    text_length: int
+    trained_frames: int
+    fps: int
+    size: tuple[int, int]
+    """Height and width of a frame in pixels."""
+    grammar: Grammar | None = None
+    world: str | None = None
+    search: dict[str, Any] = field(default_factory=dict)
+    """Search settings that measured better for this model than a method's defaults, by method."""
+
+    @property
+    def sigmas(self) -> list[float]:
+        """Noise levels of the sampler: timesteps / 1000, warped by the shift: s' = shift s / (1 + (shift - 1) s)."""
+        levels = [t / 1000 for t in self.timesteps]
+        return [self.shift * s / (1 + (self.shift - 1) * s) for s in levels]
+
+    @classmethod
+    def load(cls, folder: Path) -> Streaming:
+        path = folder / "streaming.json"
+        if not path.is_file():
+            raise ModelError(
+                f"{folder} has no streaming.json: it is not a streaming model. A bidirectional video model cannot grow "
+                "chunk by chunk; take a checkpoint that was distilled for streaming and write its streaming.json "
+                "(chunk, window, sink, max_sink, timesteps, shift, text_length, trained_frames, fps, size)"
+            )
+        try:
+            data = json.loads(path.read_text())
+            cache = CacheSpec(**{k: data.pop(k) for k in ("chunk", "window", "sink", "max_sink") if k in data})
+            grammar = Grammar(**data.pop("grammar")) if data.get("grammar") else None
+            data["timesteps"], data["size"] = tuple(data["timesteps"]), tuple(data["size"])
+            return cls(cache=cache, grammar=grammar, **data)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ModelError(f"{path} cannot be used: {error}; see docs/models.md for its fields") from error
+
+
+class VideoModel:
+    """The parts of a model folder, ready to stream."""
+
+    def __init__(
+        self,
+        transformer: Any,
+        vae: Any,
+        streaming: Streaming,
+        *,
+        text_encoder: Any = None,
+        tokenizer: Any = None,
+        prompt_embeds: dict[str, torch.Tensor] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.streaming, self.folder = streaming, folder
+        self.transformer = StreamingTransformer(transformer)
+        self.decoder = StreamingDecoder(vae)
+        self.config = transformer.config
+        self._text_encoder, self._tokenizer, self._prompt_embeds = text_encoder, tokenizer, prompt_embeds or {}
+        self.channels = transformer.config.in_channels
+        scale = vae.spatial_compression_ratio
+        self.latent_size = (streaming.size[0] // scale, streaming.size[1] // scale)
+        self.max_frames = transformer.rope.max_seq_len
+        self.text = lru_cache(maxsize=4096)(self._text)
+        self.decode_flops = lru_cache(self._decode_flops)
+
+    @property
+    def device(self) -> torch.device:
+        return self.transformer.device
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu", dtype: str = "float32") -> VideoModel:
+        """Load all parts. Raises ModelError that names the part which is missing or damaged, and what to do."""
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise ModelError(f"{folder} is not a folder; name a diffusers folder with a streaming.json")
+        if dtype not in DTYPES:
+            raise ModelError(f"dtype {dtype!r} is not known; take one of {', '.join(DTYPES)}")
+        streaming = Streaming.load(folder)
+        kind = getattr(torch, dtype)
+        from diffusers import AutoencoderKLWan, WanTransformer3DModel
+
+        transformer = _part(folder, "transformer", WanTransformer3DModel, kind, device)
+        vae = _part(folder, "vae", AutoencoderKLWan, kind, device)
+        cache = folder / "prompt_embeds.safetensors"
+        prompt_embeds = _load_prompt_embeds(cache) if cache.is_file() else None
+        text_encoder = tokenizer = None
+        if prompt_embeds is None or (folder / "text_encoder").is_dir():
+            from transformers import AutoTokenizer, UMT5EncoderModel
+
+            text_encoder = _part(folder, "text_encoder", UMT5EncoderModel, kind, device)
+            tokenizer = _part(folder, "tokenizer", AutoTokenizer, None, None)
+        return cls(
+            transformer,
+            vae,
+            streaming,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            prompt_embeds=prompt_embeds,
+            folder=folder,
+        )
+
+    @torch.no_grad()
+    def _text(self, prompt: str) -> Text:
+        """A prompt's cross-attention keys and values; embeddings are padded with zeros to the model's text length."""
+        if self.streaming.grammar is not None:
+            self.streaming.grammar.check(prompt)
+        length = self.streaming.text_length
+        if prompt in self._prompt_embeds:
+            embeds = self._prompt_embeds[prompt].to(self.device)
+        elif self._text_encoder is None:
+            raise PromptError(
+                f"prompt {prompt!r} is not among the {len(self._prompt_embeds)} prompts of {self.folder}'s "
+                "prompt_embeds.safetensors, and the folder has no text_encoder"
+            )
+        else:
+            tokens = self._tokenizer(prompt, return_tensors="pt").input_ids.to(self.device)
+            if tokens.shape[1] > length:
+                raise PromptError(
+                    f"prompt {prompt!r} has {tokens.shape[1]} tokens; this model reads {length}. Shorten it"
+                )
+            embeds = self._text_encoder(tokens).last_hidden_state[0]
+        return self.transformer.text(torch.nn.functional.pad(embeds, (0, 0, 0, length - len(embeds))))
+
+    def flops(self, frames: int, context_frames: int) -> int:
+        """FLOPs of one forward of one candidate."""
+        text = self.streaming.text_length
+        return flops(self.config, 1, frames, self.latent_size, context_frames=context_frames, text_tokens=text)
+
+    def _decode_flops(self, frames: int) -> int:
+        """FLOPs of decoding one chunk of latent frames, counted once on zeros."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter:
+            self.decoder.decode(torch.zeros(1, self.channels, frames, *self.latent_size, device=self.device), [None])
+        return counter.get_total_flops()
+
+
+def _part(folder: Path, name: str, kind: Any, dtype: torch.dtype | None, device: str | None) -> Any:
+    path = folder / name
+    if not path.is_dir():
+        raise ModelError(f"{folder} has no {name} folder; a streaming model needs one (see docs/models.md)")
+    options: dict[str, Any] = {"local_files_only": True}
+    if dtype is not None:
+        options |= {"torch_dtype" if kind.__module__.startswith("diffusers") else "dtype": dtype}
+        options |= {"use_safetensors": True}
+    try:
+        part = kind.from_pretrained(path, **options)
+        if dtype is None:
+            return part
+        return part.to(device).eval().requires_grad_(False)
+    except Exception as error:  # every library raises its own kind here
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"the {name} in {path} cannot be loaded: {reason}; fetch that part again") from error
+
+
+def _load_prompt_embeds(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise ModelError(f"{path} is damaged ({error}); write it again or delete it") from error

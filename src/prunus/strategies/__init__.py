@@ -1,0 +1,7 @@
+"""What chooses: one method, one file."""
+
+from prunus.strategies.beam import Beam
+from prunus.strategies.best_of_n import BestOfN
+from prunus.strategies.stream_t1 import StreamT1
+
+__all__ = ["Beam", "BestOfN", "StreamT1"]

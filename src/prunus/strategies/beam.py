@@ -1,0 +1,58 @@
+"""Step beam search: of all children of the kept candidates, keep the K best by the reward on what has grown so far.
+
+Each round grows ``branch`` children of every kept candidate; the first round grows ``keep * branch`` from the prompt
+(as Stream-T1 does, paper 01), so that every round weighs the same number of candidates. Finished candidates leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from prunus.errors import require
+from prunus.roles import Ask, Strategy
+from prunus.tree import Node, Status, Tree
+
+
+@dataclass(frozen=True)
+class Beam(Strategy):
+    """``keep`` survivors of each round, ``branch`` children of each; ``reward`` scores every node."""
+
+    keep: int = 2
+    branch: int = 2
+    reward: str | None = None
+
+    def __post_init__(self) -> None:
+        require(self.keep >= 1, "keep", self.keep, "at least 1")
+        require(self.branch >= 1, "branch", self.branch, "at least 1")
+
+    def wishes(self, tree: Tree) -> list[tuple[Node, int]]:
+        """(parent, index of the child) for the next round, the best parent's first."""
+        if tree.root.status is Status.OPEN:
+            return [(tree.root, i) for i in range(self.keep * self.branch)]
+        parents = self.ranked(tree, tree.frontier)
+        # One child of every parent before the second of any, so that a short budget thins all of them alike.
+        return [(parent, i) for i in range(self.branch) for parent in parents]
+
+    def select(self, tree: Tree) -> Sequence[Ask]:
+        return [tree.ask(parent) for parent, _ in self.wishes(tree)]
+
+    def to_score(self, tree: Tree) -> Mapping[str, Sequence[Node]]:
+        return {self.reward or tree.rewards[0]: tree.fresh}
+
+    def prune(self, tree: Tree) -> Iterable[Node]:
+        return self.losers(tree)
+
+    def losers(self, tree: Tree, per_parent: int | None = None) -> list[Node]:
+        """All but the ``keep`` best candidates of this round, at most ``per_parent`` of them from one parent.
+
+        Candidates that finished in an earlier round hold no place; open ones that the budget did not reach do.
+        """
+        grown = {n.parent for n in tree.fresh}
+        rivals = [n for n in tree.frontier if n not in grown] + [n for n in tree.fresh if n.status is Status.DONE]
+        kept: list[Node] = []
+        for node in self.ranked(tree, rivals):
+            siblings = sum(k.parent is node.parent for k in kept)
+            if len(kept) < self.keep and (per_parent is None or siblings < per_parent):
+                kept.append(node)
+        return [n for n in rivals if n not in kept]

@@ -1,0 +1,32 @@
+"""Best-of-N: grow N whole candidates, keep the one that the reward likes best. N = 1 is plain generation.
+
+Only finished candidates are scored. Cost: N times that of one candidate (test-time search basics, item 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from prunus.errors import require
+from prunus.roles import Ask, Strategy
+from prunus.tree import Node, Status, Tree
+
+
+@dataclass(frozen=True)
+class BestOfN(Strategy):
+    """``n`` candidates, all grown together; ``reward`` names the reward that decides (None: the only one)."""
+
+    n: int = 4
+    reward: str | None = None
+
+    def __post_init__(self) -> None:
+        require(self.n >= 1, "n", self.n, "at least 1")
+
+    def select(self, tree: Tree) -> Sequence[Ask]:
+        if tree.root.status is Status.OPEN:
+            return [tree.ask(tree.root) for _ in range(self.n)]
+        return [tree.ask(node) for node in tree.frontier]
+
+    def to_score(self, tree: Tree) -> Mapping[str, Sequence[Node]]:
+        return {self.reward or tree.rewards[0]: [n for n in tree.fresh if n.status is Status.DONE]}

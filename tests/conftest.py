@@ -1,0 +1,76 @@
+"""Shared fixtures: a whole streaming-video folder of the real architectures, tiny and random."""
+
+import json
+
+import pytest
+
+GRAMMAR = {
+    "pattern": r"a (\w+) \w+ [a-z ]+?( and a (?!\1 )\w+ \w+ [a-z ]+)?",
+    "words": "a {colour} {shape} {motion}",
+}
+STREAMING = {
+    "timesteps": [1000, 750, 500, 250],
+    "shift": 5.0,
+    "chunk": 3,
+    "window": 12,
+    "sink": 3,
+    "max_sink": 15,
+    "text_length": 12,
+    "trained_frames": 120,
+    "fps": 8,
+    "size": [64, 64],
+    "grammar": GRAMMAR,
+    "world": "sprites",
+}
+
+
+def write_video_folder(folder, layers=2, heads=2):
+    """A diffusers folder with a random transformer, autoencoder, text encoder and tokenizer, in float32."""
+    import torch
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+    torch.manual_seed(0)
+    words = "<pad> </s> <unk> a and red green blue circle square cross moving standing left right up down still".split()
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder / "tokenizer")
+    config = UMT5Config(vocab_size=len(words), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    UMT5EncoderModel(config).save_pretrained(folder / "text_encoder")
+    WanTransformer3DModel(
+        num_attention_heads=heads,
+        attention_head_dim=24,
+        in_channels=4,
+        out_channels=4,
+        text_dim=16,
+        freq_dim=16,
+        ffn_dim=48,
+        num_layers=layers,
+    ).save_pretrained(folder / "transformer")
+    AutoencoderKLWan(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 2, 2, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False, False, False],
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+        scale_factor_temporal=1,
+    ).save_pretrained(folder / "vae")
+    (folder / "streaming.json").write_text(json.dumps(STREAMING))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def video_folder(tmp_path_factory):
+    return write_video_folder(tmp_path_factory.mktemp("video"))
+
+
+@pytest.fixture(scope="session")
+def video_model(video_folder):
+    from prunus.generators.video_model import VideoModel
+
+    return VideoModel.load(video_folder)
