@@ -81,7 +81,7 @@ class StreamingVideo(Generator):
     how: ClassVar[type[How]] = VideoHow
 
     def __init__(self, model: VideoModel, frames: int = 21) -> None:
-        """Raises SettingError if ``frames`` is neither 1 nor a multiple of the model's chunk, or beyond its positions."""
+        """Raises SettingError if ``frames`` is neither 1 nor a multiple of the chunk, or more than the positions."""
         chunk = model.streaming.cache.chunk
         require(
             frames == 1 or (frames >= chunk and frames % chunk == 0),
@@ -243,21 +243,23 @@ class StreamingVideo(Generator):
 
     def _unseen(self, nodes: Sequence[Node], view: View) -> list[Node]:
         """The nodes to decode for this view, ancestors first; a decoder with memory needs all ancestors' features."""
-        decoder, wanted = self.model.decoder, {}
+        decoder = self.model.decoder
+        wanted: dict[Node, None] = {}  # nodes of several trees: their ids are not unique
         for node in nodes:
             for n in self._viewed(node, view):
                 if n.rendering is None:
-                    wanted[n.id] = n
+                    wanted[n] = None
                     while not decoder.framewise and n.parent is not None and n.parent.parent is not None:
                         if n.state is not None and n.state.before is not None:
                             break
                         n = n.parent
-                        wanted[n.id] = n
-        return sorted(wanted.values(), key=lambda n: n.depth)
+                        wanted[n] = None
+        return sorted(wanted, key=lambda n: n.depth)
 
     def _decode(self, nodes: Sequence[Node]) -> None:
         """Decode chunks in as few batches as their order allows, and keep the frames as 8-bit."""
-        decoder, after = self.model.decoder, {}
+        decoder = self.model.decoder
+        after: dict[Node | None, Features] = {}
         waves = [list(nodes)] if decoder.framewise else []
         for node in () if decoder.framewise else nodes:
             if not waves or waves[-1][0].depth != node.depth:
@@ -266,12 +268,12 @@ class StreamingVideo(Generator):
         for wave in waves:
             if not wave:
                 continue
-            before = [after.get(n.parent.id) or (n.state.before if n.state else None) for n in wave]  # type: ignore[union-attr]
+            before = [after.get(n.parent) or (n.state.before if n.state else None) for n in wave]
             latents = torch.stack([n.unit["latents"] for n in wave]).to(self.model.device)
             frames, features = decoder.decode(latents, before)
             for node, shown, feature in zip(wave, frames, features, strict=True):
                 node.rendering = shown.mul(255).round().to(torch.uint8).cpu()
-                after[node.id] = feature
+                after[node] = feature
                 if node.state is not None:
                     node.state.features = feature
 

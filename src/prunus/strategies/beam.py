@@ -44,7 +44,7 @@ class Beam(Strategy):
         return self.losers(tree)
 
     def losers(self, tree: Tree, per_parent: int | None = None) -> list[Node]:
-        """All but the ``keep`` best candidates of this round, at most ``per_parent`` of them from one parent.
+        """All but the ``keep`` best candidates of this round, at most ``per_parent`` of one parent but the root.
 
         Candidates that finished in an earlier round hold no place; open ones that the budget did not reach do.
         """
@@ -52,7 +52,7 @@ class Beam(Strategy):
         rivals = [n for n in tree.frontier if n not in grown] + [n for n in tree.fresh if n.status is Status.DONE]
         kept: list[Node] = []
         for node in self.ranked(tree, rivals):
-            siblings = sum(k.parent is node.parent for k in kept)
+            siblings = 0 if node.parent is tree.root else sum(k.parent is node.parent for k in kept)
             if len(kept) < self.keep and (per_parent is None or siblings < per_parent):
                 kept.append(node)
         return [n for n in rivals if n not in kept]
