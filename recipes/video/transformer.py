@@ -231,13 +231,37 @@ def main() -> None:
 
 
 def export(folder: Path, vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerFast, model: torch.nn.ModuleDict) -> None:
-    """Write the diffusers folder in half precision."""
+    """Write the diffusers folder in half precision, with its streaming.json."""
     half = copy.deepcopy(model).half()
     half["transformer"].save_pretrained(folder / "transformer")
     half["text_encoder"].save_pretrained(folder / "text_encoder")
     copy.deepcopy(vae).half().save_pretrained(folder / "vae")
     tokenizer.save_pretrained(folder / "tokenizer")
     FlowMatchEulerDiscreteScheduler(shift=SHIFT).save_pretrained(folder / "scheduler")
+    colours, shapes, motions = ("|".join(names) for names in (sprites.COLOURS, sprites.SHAPES, sprites.MOTIONS))
+    sprite = f"({colours}) ({shapes}) ({motions})"
+    streaming = {
+        "timesteps": [1000, 750, 500, 250],
+        "shift": SHIFT,
+        "chunk": CHUNK,
+        "window": 4 * CHUNK,
+        "sink": CHUNK,
+        "max_sink": 5 * CHUNK,
+        "text_length": TEXT_LENGTH,
+        "trained_frames": sprites.LONG,
+        "fps": sprites.FPS,
+        "size": [sprites.SIZE, sprites.SIZE],
+        "grammar": {"pattern": rf"a {sprite}( and a (?!\1 ){sprite})?", "words": sprites.scene.GRAMMAR},
+        "world": "sprites",
+        "search": {},
+    }
+    (folder / "streaming.json").write_text(json.dumps(streaming, indent=2) + "\n")
+    for file in folder.rglob("*"):
+        if file.name == "config.json":  # where the autoencoder was loaded from is nobody's business
+            config = {k: v for k, v in json.loads(file.read_text()).items() if k != "_name_or_path"}
+            file.write_text(json.dumps(config, indent=2) + "\n")
+        if file.is_file():
+            file.chmod(0o644)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ Rebuilding is reported but not charged to the budget, so that an interrupted sea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prunus.errors import BudgetError, require
 
@@ -30,6 +30,12 @@ class Cost:
 
     def __mul__(self, times: int) -> Cost:
         return Cost(*(getattr(self, f.name) * times for f in fields(self)))
+
+    @classmethod
+    def most(cls, costs: Iterable[Cost]) -> Cost:
+        """The largest of each: what any one of these needs."""
+        several = [Cost(), *costs]
+        return cls(*(max(getattr(c, f.name) for c in several) for f in fields(cls)))
 
 
 @dataclass
@@ -54,16 +60,17 @@ class Spent:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: dict) -> Spent:
-        return cls(**{k: Cost(**v) if isinstance(v, dict) else v for k, v in data.items()})
+    def from_dict(cls, data: Mapping[str, Any]) -> Spent:
+        costs = {name: Cost(**value) for name, value in data.items() if name != "peak_bytes"}
+        return cls(**costs, peak_bytes=data["peak_bytes"])
 
 
 @dataclass(frozen=True)
 class Budget:
     """Limits of one search; None is no limit. Seconds may be overshot by one call, the others never.
 
-    ``admit`` keeps the first wishes of a round that can be paid for while the cost of finishing the most expensive of
-    them to finish stays in reserve, so that a search always ends with a finished candidate.
+    ``admit`` keeps the first wishes of a round that can be paid for while the cost of finishing one of them, whichever
+    it is, stays in reserve, so that a search ends with a finished candidate.
     """
 
     nfe: int | None = None
@@ -74,57 +81,48 @@ class Budget:
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            require(value is None or (value > 0 and value == value), f"budget {f.name}", value, "a positive number")
+            require(value is None or value > 0, f"budget {f.name}", value, "a positive number")
+
+    def __str__(self) -> str:
+        limits = {f.name: getattr(self, f.name) for f in fields(self)}
+        return ",".join(f"{name}={limit:g}" for name, limit in limits.items() if limit is not None) or "no limit"
 
     @classmethod
     def parse(cls, text: str) -> Budget:
         """Read ``nfe=500`` or ``nfe=500,seconds=30``."""
         names = [f.name for f in fields(cls)]
-        limits: dict[str, float] = {}
+        limits: dict[str, Any] = {}
         for item in text.split(","):
-            name, _, value = item.partition("=")
+            name, _, value = (part.strip() for part in item.partition("="))
+            if name not in names:
+                raise BudgetError(f"budget {text!r}: {name!r} is unknown; limits are {', '.join(names)}")
             try:
-                limits[name.strip()] = float(value)
-            except ValueError:
+                limits[name] = int(float(value)) if name in ("nfe", "tokens") else float(value)
+            except (ValueError, OverflowError):
                 raise BudgetError(f"budget {text!r}: {value!r} is not a number; write for example nfe=200") from None
-        if unknown := set(limits) - set(names):
-            raise BudgetError(f"budget {text!r}: {', '.join(unknown)} is unknown; limits are {', '.join(names)}")
-        whole = {name: int(value) if name in ("nfe", "tokens") else value for name, value in limits.items()}
-        return cls(**whole)  # type: ignore[arg-type]
+        return cls(**limits)
 
     def allows(self, cost: Cost) -> bool:
         limits = ((f.name, getattr(self, f.name)) for f in fields(self))
         return all(limit is None or getattr(cost, name) <= limit for name, limit in limits)
 
-    def admit(
-        self,
-        wishes: Sequence[Wish],
-        spent: Cost,
-        price: Callable[[Sequence[Wish]], Cost],
-        finish: Callable[[Wish], Cost],
-    ) -> list[Wish]:
-        """The longest head of ``wishes`` that fits.
+    def admit(self, wishes: Sequence[Wish], spent: Cost, plan: Callable[[Sequence[Wish]], Cost]) -> list[Wish]:
+        """The wishes that fit, in order: of those that fit alone, the longest head that fits together.
 
-        ``price`` is the cost of a round of wishes, ``finish`` the cost of finishing one candidate after its wish.
+        ``plan`` is what a round of wishes takes and what must be kept for finishing afterwards; it grows with the head.
         Seconds are foreseen at the pace so far (seconds per NFE).
         """
         pace = spent.seconds / spent.nfe if spent.nfe else 0.0
 
-        def fits(count: int) -> bool:
-            head = wishes[:count]
-            reserve = [finish(w) for w in head]
-            dearest = Cost(
-                nfe=max(c.nfe for c in reserve),
-                tokens=max(c.tokens for c in reserve),
-                flops=max(c.flops for c in reserve),
-            )
-            planned = price(head) + dearest
+        def fits(head: Sequence[Wish]) -> bool:
+            planned = plan(head)
             return self.allows(spent + Cost(planned.nfe, planned.tokens, planned.flops, planned.nfe * pace))
 
-        if not wishes or self == Budget():
+        if not wishes or self == Budget() or fits(wishes):
             return list(wishes)
-        low, high = 0, len(wishes)  # the cost grows with the head: bisect
+        alone = [w for w in wishes if fits([w])]  # a dear wish does not keep a cheaper one from finishing
+        low, high = 0, len(alone)
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle - 1)
-        return list(wishes[:low])
+            low, high = (middle, high) if fits(alone[:middle]) else (low, middle - 1)
+        return alone[:low]

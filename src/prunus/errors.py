@@ -9,7 +9,12 @@ if TYPE_CHECKING:
 
 
 class PrunusError(Exception):
-    """Base of every error whose message is meant for the user; the command line prints it and exits 2."""
+    """Base of every error whose message is meant for the user; the command line prints it and exits 2.
+
+    ``tree`` is what a search had grown when the error ended it; it can be saved.
+    """
+
+    tree: Tree | None = None
 
 
 class PromptError(PrunusError):
@@ -37,7 +42,7 @@ class FileError(PrunusError):
 
 
 class SearchError(PrunusError):
-    """A search that could not go on; ``tree`` holds all that it had grown and can be saved."""
+    """A search that could not go on; ``tree`` holds all that it had grown."""
 
     def __init__(self, message: str, tree: Tree | None = None) -> None:
         super().__init__(message)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from prunus.budget import Cost
+from prunus.errors import require
 from prunus.score import Score
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ class View:
     """Which of a candidate's units a reward reads: the last ``units`` of them, or all (None)."""
 
     units: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.units is None or self.units >= 1, "units", self.units, "at least 1, or None for all")
 
 
 CHUNK = View(1)
@@ -87,7 +91,11 @@ class Generator:
         raise NotImplementedError
 
     def restore(self, nodes: Sequence[Node], prompt: str) -> Sequence[tuple[Any, Cost]]:
-        """States of nodes that were loaded from a file, rebuilt from the units of their lineages, and the cost."""
+        """States of nodes that were loaded from a file, rebuilt from the units of their lineages, and the cost.
+
+        A node with ``children`` was grown from before: what its first growth paid for is rebuilt too, not left to the
+        next growth.
+        """
         raise NotImplementedError
 
     def cost(self, asks: Sequence[Ask]) -> Cost:
@@ -160,17 +168,23 @@ class Strategy:
 
     A strategy is a frozen dataclass of its hyper-parameters; what it must remember stands in ``tree.notes``.
     ``revisits`` says that it may grow a node again in a later round; such nodes stay open and keep their state.
+    ``finishes_all`` says that it finishes every candidate that it begins and scores finished ones only; a budget then
+    begins as many as it pays for. Elsewhere the cost of finishing one is kept in reserve.
     """
 
     revisits: ClassVar[bool] = False
+    finishes_all: ClassVar[bool] = False
     reward: str | None = None  # the reward that ``value`` reads; None: the only one
 
     def select(self, tree: Tree) -> Sequence[Ask]:
-        """The wishes of the next round, most wanted first; none ends the search."""
+        """The wishes of the next round, most wanted first; none ends the search.
+
+        What it notes or draws counts only if the round is grown.
+        """
         raise NotImplementedError
 
     def to_score(self, tree: Tree) -> Mapping[str, Sequence[Node]]:
-        """Which nodes each reward scores now."""
+        """Which nodes each reward scores now; those of earlier rounds only where the budget pays for it."""
         return dict.fromkeys(tree.rewards, tree.fresh)
 
     def prune(self, tree: Tree) -> Iterable[Node]:

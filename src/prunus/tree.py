@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunus.budget import Cost, Spent
-from prunus.errors import SettingError
+from prunus.errors import SearchError, SettingError
 from prunus.roles import Ask, Failed, Generator, Grown
 from prunus.score import Score
 
@@ -43,11 +43,11 @@ class Node:
     """A partial candidate. ``path`` holds the branch index at every fork since the root; ``depth`` counts units."""
 
     id: int
-    parent: Node | None
+    parent: Node | None = field(repr=False)
     path: tuple[int, ...]
     depth: int
-    unit: Any = None
-    state: Any = None
+    unit: Any = field(default=None, repr=False)
+    state: Any = field(default=None, repr=False)
     status: Status = Status.OPEN
     boundary: bool = True
     scores: dict[str, Score] = field(default_factory=dict)
@@ -57,6 +57,12 @@ class Node:
     round: int = 0
     reason: str = ""
     rendering: Any = field(default=None, repr=False)  # the generator's: what the unit looks like, rendered once
+    rendered: bool = False  # a loaded node: its rendering was made, and paid for, before the tree was saved
+    children: list[Node] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.parent is not None:
+            self.parent.children.append(self)
 
     @property
     def lineage(self) -> list[Node]:
@@ -78,13 +84,25 @@ class Node:
             self.state = None
 
     def fail(self, reason: str) -> None:
+        """Make this a failed node; one that has been expanded or pruned keeps its status and notes the reason."""
         self.reason = reason
-        self.move(Status.FAILED)
+        if self.status in (Status.OPEN, Status.DONE):
+            self.move(Status.FAILED)
 
 
 def seed_of(*parts: object) -> int:
     """A 63-bit seed that depends only on the parts (numbers, strings, tuples of them)."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A tree as its last whole round left it: all that a round which is broken off may have changed."""
+
+    nodes: dict[Node, tuple[Status, str, dict[str, Score]]]
+    notes: dict[int, dict[str, float]]
+    random: dict[str, Any]
+    spent: Spent
 
 
 class Tree:
@@ -96,13 +114,13 @@ class Tree:
         self.notes: dict[int, dict[str, float]] = {}
         self.rewards: tuple[str, ...] = ()
         self.spent = Spent()
-        self.spent_whole = Spent()  # at the last whole round: what a search that goes on has paid
         self.spec: dict[str, Any] = {}
         self.round = 0  # the round that is being grown; earlier ones are whole
         self.settled = 0  # units that all live candidates share
         self.result: Node | None = None
         self.error: str = ""
         self._random: dict[str, np.random.Generator] = {}
+        self._whole: Whole | None = None  # what the round that is being grown began with
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
@@ -129,7 +147,7 @@ class Tree:
         return [n for n in self.nodes[1:] if n.round == self.round and n.status is not Status.FAILED]
 
     def children(self, node: Node) -> list[Node]:
-        return [n for n in self.nodes if n.parent is node]
+        return list(node.children)
 
     def note(self, node: Node) -> dict[str, float]:
         """What the strategy remembers of a node: named floats, saved with the tree."""
@@ -154,13 +172,14 @@ class Tree:
     def ask(self, parent: Node, **how: Any) -> Ask:
         """A wish to grow ``parent``; fields of ``how`` are the generator's own. Unknown ones raise SettingError."""
         declared = self.generator.how if self.generator else None
-        known = {f.name for f in fields(declared)} if declared else set()
+        if declared is None:
+            raise SettingError("this tree has no generator to ask; use Tree.load(folder, generator)")
+        known = {f.name for f in fields(declared)}
         if unknown := set(how) - known:
             raise SettingError(
-                f"the generator {getattr(self.generator, 'name', None)!r} does not know how to grow by "
+                f"the generator {getattr(self.generator, 'name', '')!r} does not know how to grow by "
                 f"{', '.join(sorted(unknown))}; it knows: {', '.join(sorted(known)) or 'nothing'}"
             )
-        assert declared is not None
         return Ask(parent, declared(**how), self.prompt, self.seed, ())
 
     def number(self, asks: Sequence[Ask]) -> list[Ask]:
@@ -170,7 +189,7 @@ class Tree:
         for a in asks:
             path = a.parent.path
             if a.parent.boundary:
-                index = counts.setdefault(a.parent.id, len(self.children(a.parent)))
+                index = counts.setdefault(a.parent.id, len(a.parent.children))
                 counts[a.parent.id] = index + 1
                 path = (*path, index)
             out.append(Ask(a.parent, a.how, a.prompt, a.seed, path))
@@ -194,26 +213,34 @@ class Tree:
         return new
 
     def record(self, name: str, nodes: Sequence[Node], scores: Sequence[Score | float | None]) -> None:
-        """Write a reward's scores; a score that is not finite fails its node, None leaves it unscored."""
+        """Write a reward's scores; one that is not finite (or a part of it) fails its node, None leaves it unscored."""
         for node, score in zip(nodes, scores, strict=True):
             if score is None:
                 continue
-            score = score if isinstance(score, Score) else Score(float(score))
-            if math.isfinite(score.value):
+            try:
+                value, parts = (score.value, score.parts) if isinstance(score, Score) else (score, {})
+                score = Score(float(value), {k: float(v) for k, v in parts.items()})
+            except (TypeError, ValueError):
+                raise SearchError(f"reward {name!r} gave {score!r}; a score is a number or a prunus.Score") from None
+            if score.finite:
                 node.scores[name] = score
             else:
-                node.fail(f"reward {name!r} gave {score.value}")
+                bad = {k: v for k, v in score.parts.items() if not math.isfinite(v)}
+                node.fail(f"reward {name!r} gave {score.value}" + "".join(f", {k} = {v}" for k, v in bad.items()))
 
     def settle(self, pruned: Iterable[Node], revisits: bool = False) -> None:
-        """End the round: prune, close the parents that were expanded, and free their states."""
+        """End the round: prune, close the parents that were expanded; free their states and those of finished nodes."""
         for node in pruned:
             node.move(Status.PRUNED)
+        for node in self.fresh:
+            if node.status is Status.DONE:
+                node.state = None
         if not revisits:
             for node in {n.parent for n in self.nodes[1:] if n.round == self.round and n.parent}:
                 if node.status is Status.OPEN:
                     node.move(Status.CLOSED)
-        self.spent_whole = Spent.from_dict(self.spent.as_dict())
         self.round += 1
+        self._whole = None
 
     def newly_settled(self) -> list[Node]:
         """Nodes that all live candidates have come to share since the last call, in order."""
@@ -236,11 +263,10 @@ class Tree:
                 visits = note.get("visits", 0.0)
                 old = note.get(name, -math.inf if how == "max" else 0.0)
                 note["visits"] = visits + 1
-                note[name] = {
-                    "sum": lambda old=old, value=value: old + value,
-                    "mean": lambda old=old, value=value, visits=visits: old + (value - old) / (visits + 1),
-                    "max": lambda old=old, value=value: max(old, value),
-                }[how]()
+                if how == "max":
+                    note[name] = max(old, value)
+                else:
+                    note[name] = old + (value if how == "sum" else (value - old) / (visits + 1))
 
     @classmethod
     def from_units(cls, prompt: str, units: Sequence[Any], generator: Generator | None = None) -> Tree:
@@ -256,10 +282,41 @@ class Tree:
         tree.round = 1
         return tree
 
+    # ---- breaking off ------------------------------------------------------------------------------------------
+
+    def whole(self) -> Whole:
+        """The tree at its last whole round: what is saved, and what a search that was broken off goes on from."""
+        return self._whole or Whole(
+            {n: (n.status, n.reason, dict(n.scores)) for n in self.nodes},
+            {id: dict(note) for id, note in self.notes.items()},
+            {name: rng.bit_generator.state for name, rng in self._random.items()},
+            replace(self.spent),
+        )
+
+    def begin_round(self) -> None:
+        """Remember the tree as it is, until ``settle`` ends the round."""
+        self._whole = self.whole()
+
+    def rewind(self) -> None:
+        """Undo what a round that was begun and not settled has changed; states that it freed stay freed."""
+        whole, self._whole = self._whole, None
+        if whole is None:
+            return
+        self.nodes, self.notes, self.spent = list(whole.nodes), whole.notes, whole.spent
+        for node, (status, reason, scores) in whole.nodes.items():
+            node.status, node.reason, node.scores = status, reason, scores
+            node.children = [child for child in node.children if child in whole.nodes]
+        self._random = {}
+        for name, state in whole.random.items():
+            self.rng(name).bit_generator.state = state
+
     # ---- saving ------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Write ``tree.json`` and its arrays; whole rounds only, so that a search can go on from them."""
+        """Write ``tree.json`` and its arrays; whole rounds only, so that a search can go on from them.
+
+        Raises FileError if the folder cannot be written or a unit holds what a file cannot.
+        """
         from prunus import storage
 
         storage.save(self, Path(folder))

@@ -97,7 +97,10 @@ def _encode(path: Path, pixels: np.ndarray, fps: int, codec: str, layout: str, o
     import av
 
     require(fps >= 1, "fps", fps, "at least 1")
-    with _renamed(path) as temporary, av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as f:
+    with (
+        _renamed(path) as temporary,
+        av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as f,
+    ):
         stream = f.add_stream(codec, rate=fps, options=options)
         stream.height, stream.width = pixels.shape[1:3]
         stream.pix_fmt = layout

@@ -1,12 +1,14 @@
 """Best-of-N: grow N whole candidates, keep the one that the reward likes best. N = 1 is plain generation.
 
-Only finished candidates are scored. Cost: N times that of one candidate (test-time search basics, item 1).
+Only finished candidates are scored. Cost: N times that of one candidate (test-time search basics, item 1). A budget
+that does not pay for N begins fewer, and finishes them all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from prunus.errors import require
 from prunus.roles import Ask, Strategy
@@ -16,6 +18,8 @@ from prunus.tree import Node, Status, Tree
 @dataclass(frozen=True)
 class BestOfN(Strategy):
     """``n`` candidates, all grown together; ``reward`` names the reward that decides (None: the only one)."""
+
+    finishes_all: ClassVar[bool] = True
 
     n: int = 4
     reward: str | None = None

@@ -1,5 +1,7 @@
 """The sprites world: text-to-video of one or two moving coloured shapes, judged from pixels alone."""
 
+from prunus.worlds.sprites.corruptions import CORRUPTIONS
+from prunus.worlds.sprites.judge import judge
 from prunus.worlds.sprites.render import render
 from prunus.worlds.sprites.scene import (
     COLOURS,
@@ -19,6 +21,7 @@ from prunus.worlds.sprites.scene import (
 
 __all__ = [
     "COLOURS",
+    "CORRUPTIONS",
     "FPS",
     "LONG",
     "MOTIONS",
@@ -27,6 +30,7 @@ __all__ = [
     "SIZE",
     "Scene",
     "Sprite",
+    "judge",
     "parse",
     "render",
     "sample",

@@ -7,6 +7,7 @@ A scene adds the start positions. Lengths are pixels, times are frames, position
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -161,7 +162,7 @@ def stage(prompt: str, rng: np.random.Generator, frames: int = SHORT, curtain: b
     sprites = parse(prompt)
     while True:
         scene = Scene(sprites, tuple(_start(s.motion, rng) for s in sprites))
-        apart = len(sprites) < 2 or np.hypot(*np.subtract(*scene.starts)) >= APART
+        apart = len(sprites) < 2 or math.dist(*scene.starts) >= APART
         if apart and (covered(scene, frames) > 0.5).sum() <= COVERED_FRAMES:
             break
     if not curtain:
@@ -184,7 +185,7 @@ def split(name: str, sprites: int | None = None) -> tuple[str, ...]:
     """Prompts of the ``train``, ``dev`` or ``report`` split; ``sprites`` keeps those that name one or two."""
     if name not in ("train", "dev", "report"):
         raise PromptError(f"split {name!r} is unknown; take train, dev or report")
-    lines = files(__package__).joinpath("splits", f"{name}.txt").read_text().splitlines()
+    lines = (files(__package__) / "splits" / f"{name}.txt").read_text().splitlines()
     return tuple(p for p in lines if sprites is None or p.count(" and ") + 1 == sprites)
 
 

@@ -1,0 +1,181 @@
+"""The command line: options and messages. What the commands do is in ``prunus.commands``, imported when one runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prunus import __version__
+from prunus.errors import PrunusError, SettingError
+
+app = typer.Typer(
+    help="Grow, score, prune: reward-guided search for generative models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help and errors: rich alone takes longer to load than everything else
+)
+
+METHOD_HELP = "stream-t1, stream-t1-published, beam, best-of-n or plain."
+METHODS_HELP = "Names with commas, settings after colons (stream-t1:noise=fresh:cap=0); best-of-n is always among them."
+REWARD_HELP = (
+    "Your own reward, package.module:Name: a prunus.Reward or a function f(frames, prompt) -> float, higher is better. "
+    "It chooses the video. For stream-t1 it takes the long reward's role (the clip so far) and the packaged frame "
+    "reward scores new chunks; given twice, the first is the short reward and the second the long one."
+)
+BUDGET_HELP = "The most to spend on a video: nfe=N, flops=N or seconds=N, several with commas."
+Model = Annotated[Path | None, typer.Option(help="A diffusers folder with a streaming.json.", show_default="packaged")]
+Keep = Annotated[int | None, typer.Option(min=1, help="Candidates that survive a chunk (stream-t1, beam).")]
+Branch = Annotated[int | None, typer.Option(min=1, help="Children of each survivor (stream-t1, beam).")]
+Rewards = Annotated[list[str] | None, typer.Option("--reward", help=REWARD_HELP, show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress; the result as plain lines.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ...", show_default="cpu")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="float32")]
+Frames = Annotated[int | None, typer.Option(help="1, or a multiple of the model's chunk.", show_default="21")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"prunus {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def prunus(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Grow, score, prune: reward-guided search for generative models."""
+
+
+@app.command()
+def video(
+    prompt: Annotated[str | None, typer.Argument(help="What the video shows.", show_default=False)] = None,
+    method: Annotated[str | None, typer.Option(help=METHOD_HELP, show_default="stream-t1")] = None,
+    frames: Frames = None,
+    keep: Keep = None,
+    branch: Branch = None,
+    n: Annotated[int | None, typer.Option("--n", min=1, help="Candidates (best-of-n).")] = None,
+    budget: Annotated[str | None, typer.Option(help=BUDGET_HELP)] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A file with a prompt a line; each gets a sub-folder.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same video.", show_default="0")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    model: Model = None,
+    reward: Rewards = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="a new one in runs/")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an older run in --out.")] = False,
+    resume: Annotated[Path | None, typer.Option(help="Finish the interrupted run in this folder.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a video by search, next to the one that the model makes without it, with the evidence."""
+    from prunus.commands.display import Show
+    from prunus.commands.video import print_result
+    from prunus.commands.video import resume as finish
+    from prunus.commands.video import video as make
+
+    show = Show(quiet)
+    if resume is not None:
+        given = {
+            "PROMPT": prompt, "--method": method, "--frames": frames, "--keep": keep, "--branch": branch, "--n": n,
+            "--budget": budget, "--prompts": prompts, "--seed": seed, "--device": device, "--dtype": dtype,
+            "--model": model, "--reward": reward, "--out": out, "--force": force or None,
+        }  # fmt: skip
+        if extra := [name for name, value in given.items() if value is not None]:
+            raise SettingError(f"--resume takes all settings from its folder; leave out {', '.join(extra)}")
+        result = finish(resume, show)
+    else:
+        result = make(
+            prompt,
+            prompts,
+            method=method or "stream-t1",
+            options=_given(keep=keep, branch=branch, n=n),
+            frames=21 if frames is None else frames,
+            seed=seed or 0,
+            model=model,
+            budget=budget,
+            rewards=reward or [],
+            device=device or "cpu",
+            dtype=dtype or "float32",
+            out=out,
+            force=force,
+            show=show,
+        )
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print_result(result, quiet)
+    if any("error" in v for v in result["videos"]):
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    methods: Annotated[str, typer.Option(help=METHODS_HELP)] = ("plain,best-of-n,beam,stream-t1"),
+    prompts: Annotated[Path | None, typer.Option(help="A file with a prompt a line.")] = None,
+    split: Annotated[str, typer.Option(help="Prompts of the model's world instead: dev or report.")] = "dev",
+    sprites: Annotated[int | None, typer.Option(min=1, max=2, help="Only prompts with so many sprites.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many prompts of the split, evenly spaced.")] = 16,
+    seeds: Annotated[int, typer.Option(min=1, help="Videos of each prompt.")] = 1,
+    frames: Frames = None,
+    keep: Keep = None,
+    branch: Branch = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    model: Model = None,
+    reward: Rewards = None,
+    out: Annotated[Path | None, typer.Option(help="Write all figures to this JSON file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace --out.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods at equal total cost over many prompts, with intervals, by the world's judge."""
+    from prunus.commands.compare import compare as run
+    from prunus.commands.compare import print_comparison
+    from prunus.commands.display import Show
+
+    result = run(
+        [name.strip() for name in methods.split(",") if name.strip()],
+        file=prompts,
+        split=split,
+        sprites=sprites,
+        limit=limit,
+        seeds=seeds,
+        frames=21 if frames is None else frames,
+        options=_given(keep=keep, branch=branch),
+        model=model,
+        rewards=reward or [],
+        device=device or "cpu",
+        dtype=dtype or "float32",
+        out=out,
+        force=force,
+        show=Show(quiet),
+    )
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print_comparison(result, quiet)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line. A user's mistake is one message on stderr and exit code 2; Ctrl-C is 130."""
+    try:
+        app(arguments)
+    except PrunusError as error:
+        print(f"prunus: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", 2))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the command line does; ``prunus.cli`` only declares its options."""

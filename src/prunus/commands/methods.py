@@ -1,0 +1,153 @@
+"""The search methods that the command line knows: one table, and how its strategies and their rewards are made."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prunus.errors import ModelError, SettingError
+from prunus.roles import CHUNK, WHOLE, FunctionReward, Reward, Strategy, View
+from prunus.strategies import Beam, BestOfN, StreamT1
+
+
+@dataclass(frozen=True)
+class Method:
+    """How to build a strategy, and which of the options --keep, --branch and --n it takes."""
+
+    build: Callable[..., Strategy]
+    options: tuple[str, ...] = ()
+
+
+METHODS = {
+    "stream-t1": Method(StreamT1, ("keep", "branch")),
+    "stream-t1-published": Method(StreamT1.published, ("keep", "branch")),
+    "beam": Method(Beam, ("keep", "branch")),
+    "best-of-n": Method(BestOfN, ("n",)),
+    "plain": Method(partial(BestOfN, n=1)),
+}
+
+
+def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
+    """A method and settings of its strategy, as in ``stream-t1:noise=fresh:memory=false``.
+
+    Values are JSON, or else strings. Raises SettingError for an unknown method, setting or value.
+    """
+    name, *changes = text.split(":")
+    check_method(name)
+    settings: dict[str, Any] = {}
+    for change in changes:
+        field, equals, value = change.partition("=")
+        if not equals:
+            raise SettingError(f"method {text!r}: {change!r} is not a setting; write name:field=value")
+        try:
+            settings[field] = json.loads(value)
+        except ValueError:
+            settings[field] = value
+    try:
+        METHODS[name].build(**settings)
+    except TypeError as error:
+        raise SettingError(f"method {text!r}: {error}") from None
+    return name, settings
+
+
+def check_method(name: str) -> None:
+    if name not in METHODS:
+        raise SettingError(f"method {name!r} is unknown; take one of {', '.join(METHODS)}")
+
+
+def check_options(method: str, options: Mapping[str, int]) -> None:
+    """Raise SettingError if the method does not take one of these options or its value is not allowed."""
+    check_method(method)
+    for name in options:
+        if name not in METHODS[method].options:
+            takes = ", ".join(f"--{o}" for o in METHODS[method].options) or "none of --keep, --branch, --n"
+            raise SettingError(f"--{name} is not an option of {method}; it takes {takes}")
+    METHODS[method].build(**options)
+
+
+def settings(method: str, recommended: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The strategy's keyword arguments: what the model recommends, unless the user says otherwise."""
+    chosen = {**recommended, **options}
+    try:
+        METHODS[method].build(**chosen)
+    except TypeError as error:
+        raise ModelError(f"streaming.json recommends settings that {method} does not have: {error}") from None
+    return chosen
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A strategy that knows its rewards' names, and the rewards; ``decider`` is the one that chooses the answer."""
+
+    strategy: Strategy
+    rewards: tuple[Reward, ...]
+    decider: Reward
+
+
+def set_up(method: str, keywords: Mapping[str, Any], names: Sequence[str] = ()) -> Setup:
+    """The strategy with its rewards: the user's by import path, or the packaged ones.
+
+    A user's reward takes the role of the clip reward, which chooses the answer. Stream-T1 also has a short reward, for
+    new chunks; it stays the packaged frame reward unless two rewards are named: the first is short, the second long.
+    """
+    strategy = METHODS[method].build(**keywords)
+    window = strategy.window if isinstance(strategy, StreamT1) else StreamT1().window
+    roles = 2 if isinstance(strategy, StreamT1) else 1
+    if len(names) > roles:
+        one = "at most two, short and long" if roles == 2 else "one"
+        raise SettingError(f"--reward is given {len(names)} times; {method} takes {one}")
+    decider = find_reward(names[-1], View(window) if roles == 2 else WHOLE) if names else packaged("clip", window)
+    if not isinstance(strategy, StreamT1):
+        return Setup(replace(strategy, reward=decider.name), (decider,), decider)  # type: ignore[type-var]
+    short = find_reward(names[0], CHUNK) if len(names) == 2 else packaged("frame", window)
+    final = None if names else strategy.final
+    strategy = replace(strategy, short=short.name, long=decider.name, final=final)
+    return Setup(strategy, (short, decider), decider)
+
+
+def packaged(kind: str, window: int) -> Reward:
+    """The packaged ``frame`` or ``clip`` reward. Raises ModelError if this installation lacks it."""
+    from prunus import rewards
+    from prunus.commands.models import pocket
+
+    folder = pocket(f"{kind}-reward")
+    if kind == "frame":
+        return rewards.FrameReward.load(folder)
+    return rewards.ClipReward.load(folder, units=window)
+
+
+def find_reward(path: str, view: View) -> Reward:
+    """The reward ``package.module:Name``: a Reward, a class of it, or a function f(frames, prompt) -> float.
+
+    Looked up where Python looks and in the current folder. ``view`` is what a plain function is shown; a Reward says
+    so itself. Raises SettingError that says which part of the path is wrong.
+    """
+    module_name, _, name = path.partition(":")
+    if not module_name or not name:
+        raise SettingError(f"--reward {path!r} is not an import path; write package.module:Name")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = importlib.import_module(module_name)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        raise SettingError(f"--reward {path!r}: module {module_name} has no {name!r}") from None
+    except Exception as error:  # an import runs the user's own code
+        raise SettingError(f"--reward {path!r} cannot be imported: {type(error).__name__}: {error}") from error
+    try:
+        made: Any = found() if isinstance(found, type) else found
+    except Exception as error:
+        raise SettingError(f"--reward {path!r} cannot be made without arguments: {error}") from error
+    if isinstance(made, Reward):
+        return made
+    if not callable(made):
+        raise SettingError(f"--reward {path!r} is a {type(made).__name__}; it must be a Reward or a function")
+    return FunctionReward(made, name, view)

@@ -1,0 +1,136 @@
+"""The folder of a run: made with the first whole round of the search, never over another run's unless forced."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from prunus.errors import FileError, PrunusError
+
+FILES = ("run.json", "result.json", "tree.json", "video.mp4", "plain.mp4", "side-by-side.mp4", "contact-sheet.png")
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a run needs to be made again, or to go on: ``run.json``."""
+
+    prompts: list[str]
+    method: str
+    settings: dict[str, Any]
+    frames: int
+    seed: int
+    model: str
+    budget: str | None = None
+    rewards: list[str] = field(default_factory=list)
+    device: str = "cpu"
+    dtype: str = "float32"
+    folders: bool = False
+    """Whether each prompt has its own sub-folder."""
+    version: str = ""
+
+    @classmethod
+    def load(cls, folder: Path) -> Job:
+        """Raises FileError if the folder holds no run."""
+        path = folder / "run.json"
+        try:
+            data = json.loads(path.read_text())
+            return cls(**{f.name: data[f.name] for f in fields(cls)})
+        except FileNotFoundError:
+            raise FileError(f"{folder} holds no run ({path.name} is missing); name a folder of prunus video") from None
+        except OSError as error:
+            raise FileError(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise FileError(f"{path} is damaged ({error}); the run cannot go on") from error
+
+    def folder_of(self, out: Path, index: int) -> Path:
+        if not self.folders:
+            return out
+        slug = re.sub(r"[^a-z0-9]+", "-", self.prompts[index].lower())[:48].strip("-")
+        return out / f"{index + 1:03d}-{slug}"
+
+
+class Interrupted(PrunusError):
+    """Ctrl-C; the message says how to go on."""
+
+    exit_code = 130
+
+
+class Output:
+    """A folder to write a run into. Entering it checks that it can be written; ``claim`` writes ``run.json``.
+
+    Until it is claimed nothing of an older run is touched, and what was made is removed again.
+    """
+
+    def __init__(self, folder: Path | None, force: bool = False, resumed: bool = False) -> None:
+        self.folder, self.force, self.claimed = folder or Path(), force, resumed
+        self._fresh = folder is None
+        self._made: list[Path] = []
+
+    def __enter__(self) -> Output:
+        try:
+            if self._fresh:
+                number = 1
+                while (folder := Path("runs") / f"video-{number:03d}").exists():
+                    number += 1
+                self.folder = folder
+            if self.folder.is_dir():
+                if any(self.folder.iterdir()) and not (self.force or self.claimed):
+                    raise FileError(self._taken())
+                tempfile.TemporaryFile(dir=self.folder).close()
+            else:
+                for folder in reversed((self.folder, *self.folder.parents)):
+                    if not folder.exists() or folder == self.folder:  # a file of that name is refused by mkdir
+                        folder.mkdir()
+                        self._made.append(folder)
+        except OSError as error:
+            self._undo()
+            reason = "it is not a folder" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+            raise FileError(f"the folder {self.folder} cannot be written ({reason}); give another --out") from None
+        return self
+
+    def _taken(self) -> str:
+        if (self.folder / "run.json").exists() and not (self.folder / "result.json").exists():
+            return (
+                f"{self.folder} holds a run that was interrupted; finish it with prunus video --resume {self.folder}, "
+                "give another --out, or replace it with --force"
+            )
+        return f"{self.folder} is not empty; give another --out, or replace what is there with --force"
+
+    def claim(self, job: Job) -> None:
+        """The first round is whole: take the folder for this run."""
+        if self.claimed:
+            return
+        for path in (job.folder_of(self.folder, i) / name for i in range(len(job.prompts)) for name in FILES):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise FileError(f"{path} cannot be replaced: {error.strerror}; give another --out") from None
+        write_json(self.folder / "run.json", asdict(job))
+        self.claimed = True
+
+    def _undo(self) -> None:
+        for folder in reversed(self._made):
+            try:
+                folder.rmdir()
+            except OSError:
+                return  # someone else put something there
+
+    def __exit__(self, *_: object) -> None:
+        if not self.claimed:
+            self._undo()
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write a JSON file under a temporary name, then rename it."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(data, indent=2) + "\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror}") from error

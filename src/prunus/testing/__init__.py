@@ -1,0 +1,24 @@
+"""For those who write generators, rewards and strategies: scripted models, and checks of the contract.
+
+The checks say which rule of the contract a class breaks, by an AssertionError. They need no test framework::
+
+    def test_my_reward():
+        check_reward(MyReward(), contents=[clip, other], prompts=["a red circle", "a blue square"])
+"""
+
+from prunus.testing.compare import assert_same_tree, differences, same
+from prunus.testing.contracts import check_generator, check_reward, check_strategy
+from prunus.testing.scripted import ScriptedGenerator, ScriptedHow, ScriptedReward, ScriptedState
+
+__all__ = [
+    "ScriptedGenerator",
+    "ScriptedHow",
+    "ScriptedReward",
+    "ScriptedState",
+    "assert_same_tree",
+    "check_generator",
+    "check_reward",
+    "check_strategy",
+    "differences",
+    "same",
+]
