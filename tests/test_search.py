@@ -180,7 +180,7 @@ def test_batch_size_and_order_of_siblings_change_nothing(batch, strategy, genera
     assert_same_tree(whole, run(turned, reward, strategy, **options), "order of rows")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(batch=st.sampled_from([None, 4]), **CASES)
 def test_sharing_a_driver_changes_nothing(batch, strategy, generator, reward, budget, seed):
     prompts, seeds = ["a", "b", "a", "c"], [seed, seed, seed, seed + 1]
@@ -195,7 +195,7 @@ def test_sharing_a_driver_changes_nothing(batch, strategy, generator, reward, bu
         assert_same_tree(alone, tree, "search_many")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(**CASES)
 def test_saved_in_any_round_a_search_goes_on_as_if_it_had_not_stopped(
     tmp_path_factory, strategy, generator, reward, budget, seed

@@ -11,6 +11,7 @@ from prunus.generators.kv_cache import unique_bytes
 from prunus.generators.streaming_video import StreamingVideo
 from prunus.roles import WHOLE, Ask
 from prunus.strategies import Beam, BestOfN
+from prunus.testing import check_generator
 
 PROMPT, OTHER = "a red circle moving left", "a blue square moving up"
 
@@ -204,3 +205,9 @@ def test_bad_settings_and_prompts(video):
         StreamingVideo(video.model, 1026)
     with pytest.raises(PromptError, match=r"understands a {colour}"):
         search("paint me a dog", video, Brightness(), BestOfN())
+
+
+@pytest.mark.parametrize("how", [{}, {"noise_mix": -0.1, "gates": ("discard", "append", "ema", "append"), "ema": 0.5}])
+def test_it_keeps_the_contract_of_a_generator(video, how):
+    # Rendering rounds to 8 bit, so a difference of 1e-6 before it may be one step of 1/255 after it.
+    check_generator(StreamingVideo(video.model, 15), [PROMPT, OTHER], tolerance=1.01 / 255, how=how)

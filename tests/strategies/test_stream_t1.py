@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from prunus import Reward, Score, Tree, View, search
+from prunus import Cost, Reward, Score, Tree, View, search
 from prunus.errors import SettingError
 from prunus.generators.streaming_video import StreamingVideo
 from prunus.roles import CHUNK, Generator, Grown, How
 from prunus.strategies import Beam, StreamT1
+from prunus.testing import check_strategy
 
 PROMPT = "a red circle moving left"
 
@@ -40,6 +41,9 @@ class Chunks(Generator):
 
     def render(self, nodes, view):
         return [n.lineage[-view.units :] if view.units else n.lineage for n in nodes]
+
+    def restore(self, nodes, prompt):
+        return [("state", Cost()) for _ in nodes]
 
     def units_left(self, node):
         return self.chunks - node.depth
@@ -211,3 +215,8 @@ def test_on_the_real_architecture(video_model):
     assert tree.spent.generating.nfe == 4 * 4 * 7 + grown_from
     assert 6 <= grown_from <= 12
     assert tree.best().output.shape == (21, 3, 64, 64)
+
+
+@pytest.mark.parametrize("strategy", [StreamT1(), StreamT1(keep=3, branch=1, per_parent=1), StreamT1.published()])
+def test_it_keeps_the_contract_of_a_strategy(strategy):
+    check_strategy(strategy, Chunks(4), rewards())
