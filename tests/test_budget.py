@@ -158,6 +158,31 @@ def test_budgets_are_never_exceeded_and_are_counted_exactly(strategy, units, ear
     assert tree.result.status.value == "done"
 
 
+def test_renderings_that_piled_up_are_paid_for():
+    """Two of four units, grown for 10 + 20 + 30 + 40 FLOPs each; the last round renders all 4 x 7 at once."""
+    for n in (2, 3, 4):
+        for limit in range(160, 600, 5):
+            budget = Budget(flops=limit)
+            tree = search("a prompt", ScriptedGenerator(), ScriptedReward(), Late(n), budget=budget)
+            assert tree.spent.total.flops <= limit and tree.finished
+
+
+def test_older_nodes_are_scored_again_only_while_the_budget_pays_for_it():
+    class Again(Beam):
+        def to_score(self, tree):
+            return {tree.rewards[0]: tree.nodes[1:]}
+
+    free = search("a prompt", ScriptedGenerator(), ScriptedReward(), Again(1, 2))
+    assert free.spent.scoring.nfe == 2 + 4 + 6 + 8
+    spent = set()
+    for limit in range(11, 35):
+        tree = search("a prompt", ScriptedGenerator(), ScriptedReward(), Again(1, 2), budget=Budget(nfe=limit))
+        assert tree.spent.total.nfe <= limit and tree.finished
+        assert all(n.scores for n in tree.nodes[1:])
+        spent.add(tree.spent.scoring.nfe)
+    assert max(spent) > 8  # the new ones alone take eight
+
+
 def test_a_budget_of_exactly_what_a_search_takes_changes_nothing():
     for strategy in (BestOfN(4), Beam(2, 2), Beam(3, 1)):
         free = search("a prompt", ScriptedGenerator(), ScriptedReward(), strategy)

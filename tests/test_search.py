@@ -65,7 +65,15 @@ class Returning(Wild):
         return [n for n in tree.fresh if tree.rng("prune").random() < 0.2 and len(tree.finished) > 1]
 
 
+class Blind(BestOfN):
+    """Keeps the first candidate, unseen."""
+
+    def prune(self, tree):
+        return tree.fresh[1:]
+
+
 STRATEGIES = st.one_of(
+    st.builds(Blind, n=st.integers(1, 3)),
     st.builds(BestOfN, n=st.integers(1, 5)),
     st.builds(Beam, keep=st.integers(1, 3), branch=st.integers(1, 3)),
     st.builds(Wild, partial=st.booleans(), again=st.booleans()),
@@ -468,6 +476,19 @@ def test_settings_of_a_search():
 def test_plain_functions_are_rewards():
     tree = search("a prompt", ScriptedGenerator(), lambda content, prompt: max(content), BestOfN(5))
     assert max(tree.best().output) == max(max(tree.generator.output(n)) for n in tree.finished)
+
+
+def test_a_select_that_leads_to_no_round_leaves_no_trace():
+    class Counting(Beam):
+        def select(self, tree):
+            tree.note(tree.root)["selects"] = tree.note(tree.root).get("selects", 0.0) + 1
+            tree.rng("x").random()
+            return super().select(tree)
+
+    tree = search("a prompt", ScriptedGenerator(units=3), ScriptedReward(), Counting())
+    assert tree.notes == {0: {"selects": 3.0}}
+    fresh = Tree("a prompt").rng("x")
+    assert tree.rng("x").random() == [fresh.random() for _ in range(4)][-1]
 
 
 def test_a_larger_budget_goes_on_from_a_finished_search():

@@ -1,242 +1,28 @@
-"""The search loop, written once, and its three drivers.
+"""The drivers of the search loop.
 
-The loop has no input or output of its own: it yields work (grow, render, rate) and is sent the results. ``search`` runs
-one loop, ``search_many`` merges the work of many into the same batches, ``stream_search`` passes its events on.
+``search`` runs one loop, ``search_many`` merges the work of many into the same batches, ``stream_search`` passes a
+loop's events on.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Coroutine
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 from prunus.budget import Budget, Cost
-from prunus.errors import BudgetError, PrunusError, SearchError, require
-from prunus.roles import CHUNK, WHOLE, Ask, FunctionReward, Generator, Reward, Strategy, View
-from prunus.tree import Node, Status, Tree
+from prunus.errors import PrunusError, SearchError, require
+from prunus.loop import Done, Event, Loop, Rate, Work, lost_renderings, run_loop
+from prunus.roles import CHUNK, WHOLE, FunctionReward, Generator, Reward, Strategy
+from prunus.tree import Tree
+
+__all__ = ["Event", "restore", "search", "search_many", "stream_search"]
 
 
-@dataclass(frozen=True)
-class Event:
-    """Something that a watcher may want to know.
-
-    ``begun``: the budget pays for a candidate and the first call comes next. ``settled``: these nodes are shared by all
-    live candidates, they will be in the answer and can be played or sent. ``round``: a round is over; these nodes were
-    grown. ``finished``: the search has chosen this node.
-    """
-
-    kind: str
-    tree: Tree
-    nodes: tuple[Node, ...] = ()
-
-
-@dataclass(frozen=True)
-class Grow:
-    """Work: one batched call of the generator."""
-
-    generator: Generator
-    rows: Sequence[Ask]
-    purpose = "generating"
-
-    @property
-    def call(self) -> tuple:
-        return (self.purpose, id(self.generator))
-
-    def run(self, rows: Sequence[Any]) -> Sequence[Any]:
-        return _checked(self.generator.grow(rows), rows, f"generator {self.generator.name!r}", "candidates")
-
-
-@dataclass(frozen=True)
-class Render:
-    """Work: what a reward with this view is shown of each node."""
-
-    generator: Generator
-    view: View
-    rows: Sequence[Node]
-    purpose = "rendering"
-
-    @property
-    def call(self) -> tuple:
-        return (self.purpose, id(self.generator), self.view)
-
-    def run(self, rows: Sequence[Any]) -> Sequence[Any]:
-        return _checked(self.generator.render(rows, self.view), rows, f"generator {self.generator.name!r}", "views")
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Work: one batched call of a reward; rows are (content, prompt)."""
-
-    reward: Reward
-    rows: Sequence[tuple[Any, str]]
-    purpose = "scoring"
-
-    @property
-    def call(self) -> tuple:
-        return (self.purpose, id(self.reward))
-
-    def run(self, rows: Sequence[Any]) -> Sequence[Any]:
-        scores = self.reward.score([r[0] for r in rows], [r[1] for r in rows])
-        return _checked(scores, rows, f"reward {self.reward.name!r}", "scores")
-
-
-Work = Grow | Render | Rate
-
-
-@dataclass(frozen=True)
-class _Done:
-    results: Sequence[Any]
-    seconds: float
-
-
-def _checked(results: Sequence[Any], rows: Sequence[Any], who: str, what: str) -> Sequence[Any]:
-    results = list(results)
-    if len(results) != len(rows):
-        raise SearchError(
-            f"{who} returned {len(results)} {what} for {len(rows)} candidates; it must return one for each"
-        )
-    return results
-
-
-Loop = Coroutine[Work | Event, _Done | None, None]
-
-
-def _call(tree: Tree, work: Work) -> Coroutine[Work, _Done, Sequence[Any]]:
-    """Have work done: its results; its seconds are charged. No one here keeps the results, which may hold states."""
-    done = yield work
-    tree.spent.charge(work.purpose, Cost(seconds=done.seconds))
-    return done.results
-
-
-def _plan(generator: Generator, rewards: Iterable[Reward], finishes_all: bool, asks: Sequence[Ask]) -> Cost:
-    """What a round of asks takes and then finishing one of them, whichever it is (or all), at most."""
-    rewards = list(rewards)
-    widest = max((r.view for r in rewards), key=lambda view: view.units or math.inf)
-
-    def rating(depth: int) -> Cost:
-        return sum((r.cost([min(depth, r.view.units or depth)]) for r in rewards), Cost())
-
-    unseen = [n for n in dict.fromkeys(a.parent for a in asks) if n.parent is not None]
-    round_cost = generator.cost(asks) + generator.render_price() * len(asks)
-    if unseen:
-        round_cost += generator.render_cost(unseen, widest)
-    finishes = []
-    for ask in asks:
-        depth, more = ask.parent.depth + 1, max(0, generator.units_left(ask.parent) - 1)
-        finish = generator.finish_cost(ask) + generator.render_price() * more
-        if finishes_all:
-            finish += rating(depth + more)
-        else:
-            round_cost += rating(depth)
-            finish += sum((rating(d) for d in range(depth + 1, depth + more + 1)), Cost())
-        finishes.append(finish)
-    return round_cost + (sum(finishes, Cost()) if finishes_all else Cost.most(finishes))
-
-
-def _lost(nodes: Iterable[Node], view: View) -> list[Node]:
-    """The nodes in these views whose renderings were paid for before the tree was saved, and are gone."""
-    seen = dict.fromkeys(n for node in nodes for n in node.lineage[-(view.units or 0) :])
-    return [n for n in seen if n.rendered and n.rendering is None]
-
-
-def _check(asks: Sequence[Ask], who: str) -> None:
-    """Raise SearchError if a strategy wishes for what cannot grow."""
-    continued: set[Node] = set()
-    for parent in (a.parent for a in asks):
-        if parent.status is not Status.OPEN:
-            raise SearchError(
-                f"{who} asked to grow node {parent.id}, which is {parent.status.value}; only open nodes grow"
-            )
-        if not parent.boundary:
-            if parent.children or parent in continued:
-                raise SearchError(
-                    f"{who} asked twice for node {parent.id}, which ends inside a unit; such a node is continued once"
-                )
-            continued.add(parent)
-
-
-def _loop(tree: Tree, rewards: dict[str, Reward], strategy: Strategy, budget: Budget) -> Loop:
-    """Grow, score, prune until the strategy wishes for nothing more that the budget allows; then choose."""
-    generator, who = tree.generator, f"strategy {type(strategy).__name__}"
-    assert generator is not None
-    limited, begun = budget != Budget(), False
-
-    def plan(asks: Sequence[Ask]) -> Cost:
-        return _plan(generator, rewards.values(), strategy.finishes_all, asks)
-
-    while True:
-        tree.begin_round()
-        wishes = list(strategy.select(tree))
-        _check(wishes, who)
-        asks = tree.number(budget.admit(wishes, tree.spent.total, plan))
-        if not asks:
-            break
-        if not begun:
-            begun = True
-            yield Event("begun", tree)
-        planned = tree.spent.total + (plan(asks) if limited else Cost())
-        new = tree.add(asks, (yield from _call(tree, Grow(generator, asks))))
-        tree.spent.charge("generating", sum((n.cost for n in new), Cost()))
-        held = generator.state_bytes([n.state for n in tree.nodes if n.state is not None])
-        tree.spent.peak_bytes = max(tree.spent.peak_bytes, held)
-        for name, chosen in strategy.to_score(tree).items():
-            require(name in rewards, "reward", name, f"one of this search's: {', '.join(rewards)} (asked for by {who})")
-            reward, nodes = rewards[name], [n for n in dict.fromkeys(chosen) if n.status is not Status.FAILED]
-
-            if lost := _lost(nodes, reward.view):
-                tree.spent.charge("rebuilding", generator.render_cost(lost, CHUNK))
-                yield from _call(tree, Render(generator, CHUNK, lost))
-
-            def cost(nodes: Sequence[Node], reward: Reward = reward) -> tuple[Cost, Cost]:
-                units = [min(n.depth, reward.view.units or n.depth) for n in nodes]
-                return generator.render_cost(nodes, reward.view), reward.cost(units)
-
-            if limited and (again := [n for n in nodes if n.round < tree.round]):
-                extra = sum(cost(again), planned)
-                if budget.allows(extra):
-                    planned = extra
-                else:
-                    nodes = [n for n in nodes if n.round == tree.round]
-            if not nodes:
-                continue
-            rendering, scoring = cost(nodes)
-            views = yield from _call(tree, Render(generator, reward.view, nodes))
-            tree.spent.charge("rendering", rendering)
-            scores = yield from _call(tree, Rate(reward, [(content, tree.prompt) for content in views]))
-            tree.spent.charge("scoring", scoring)
-            tree.record(name, nodes, scores)
-        if all(n.status is Status.FAILED for n in new):
-            reasons = "; ".join(dict.fromkeys(n.reason for n in new))
-            raise SearchError(f"all {len(new)} candidates of round {tree.round} failed: {reasons}")
-        tree.settle(list(strategy.prune(tree)), strategy.revisits)
-        if settled := tree.newly_settled():
-            yield Event("settled", tree, tuple(settled))
-        yield Event("round", tree, tuple(new))
-    tree.rewind()  # a select that leads to no round leaves no trace
-    if wishes and not tree.finished:
-        need, spent = plan(wishes[:1]), tree.spent.total
-        raise BudgetError(
-            f"the budget {budget} does not pay for one candidate, which needs nfe={need.nfe}, tokens={need.tokens}, "
-            f"flops={need.flops:g}"
-            + (f", after nfe={spent.nfe} that are spent" if spent.nfe else "")
-            + (f" in {spent.seconds:.3g} seconds" if budget.seconds else "")
-            + "; raise the budget"
-        )
-    if not tree.finished:
-        raise SearchError(f"{who} ended the search before a candidate was finished")
-    tree.result = strategy.choose(tree)
-    if rest := tree.result.lineage[tree.settled :]:
-        yield Event("settled", tree, tuple(rest))
-    tree.settled = tree.result.depth
-    yield Event("finished", tree, (tree.result,))
-
-
-def _advance(tree: Tree, loop: Loop, message: _Done | PrunusError | None) -> Coroutine[Event, None, Work | None]:
+def _advance(tree: Tree, loop: Loop, message: Done | PrunusError | None) -> Coroutine[Event, None, Work | None]:
     """Run a loop to its next work, passing on its events; None when it has ended. Errors get their tree."""
     try:
         step = loop.throw(message) if isinstance(message, PrunusError) else loop.send(message)
@@ -256,7 +42,7 @@ def _advance(tree: Tree, loop: Loop, message: _Done | PrunusError | None) -> Cor
         raise SearchError(tree.error, tree) from error
 
 
-def _perform(together: dict[int, Work], batch: int | None) -> list[tuple[int, _Done | PrunusError]]:
+def _perform(together: dict[int, Work], batch: int | None) -> list[tuple[int, Done | PrunusError]]:
     """One batched call for the work of several loops; should it fail, one for each, so that only the culprit fails."""
     rows = [row for work in together.values() for row in work.rows]
     first = next(iter(together.values()))
@@ -277,7 +63,7 @@ def _perform(together: dict[int, Work], batch: int | None) -> list[tuple[int, _D
     seconds = (time.perf_counter() - began) / len(rows)
     ends = accumulate(len(work.rows) for work in together.values())
     return [
-        (index, _Done(results[end - len(work.rows) : end], seconds * len(work.rows)))
+        (index, Done(results[end - len(work.rows) : end], seconds * len(work.rows)))
         for (index, work), end in zip(together.items(), ends, strict=True)
     ]
 
@@ -285,7 +71,7 @@ def _perform(together: dict[int, Work], batch: int | None) -> list[tuple[int, _D
 def _drive(loops: dict[int, tuple[Tree, Loop]], batch: int | None) -> Iterator[Event]:
     """Run loops together: work of the same kind for the same model goes into one batched call."""
     waiting: dict[int, Work] = {}
-    queue: list[tuple[int, _Done | PrunusError | None]] = [(index, None) for index in loops]
+    queue: list[tuple[int, Done | PrunusError | None]] = [(index, None) for index in loops]
     while queue or waiting:
         while queue:
             try:
@@ -340,7 +126,7 @@ def _start(
         "strategy": strategy.spec(),
         "budget": asdict(budget),
     }
-    return tree, _loop(tree, rewards, strategy, budget)
+    return tree, run_loop(tree, rewards, strategy, budget)
 
 
 def stream_search(
@@ -435,7 +221,7 @@ def restore(tree: Tree, generator: Generator) -> None:
         for node, (state, cost) in zip(lost, generator.restore(lost, tree.prompt), strict=True):
             node.state = state
             tree.spent.charge("rebuilding", cost)
-    if unseen := _lost(tree.frontier, WHOLE):
+    if unseen := lost_renderings(tree.frontier, WHOLE):
         tree.spent.charge("rebuilding", generator.render_cost(unseen, CHUNK))
         generator.render(unseen, CHUNK)
     if len(tree.nodes) > 1:
