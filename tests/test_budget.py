@@ -161,7 +161,7 @@ def test_budgets_are_never_exceeded_and_are_counted_exactly(strategy, units, ear
 def test_renderings_that_piled_up_are_paid_for():
     """Two of four units, grown for 10 + 20 + 30 + 40 FLOPs each; the last round renders all 4 x 7 at once."""
     for n in (2, 3, 4):
-        for limit in range(160, 600, 5):
+        for limit in range(160, 600, 15):
             budget = Budget(flops=limit)
             tree = search("a prompt", ScriptedGenerator(), ScriptedReward(), Late(n), budget=budget)
             assert tree.spent.total.flops <= limit and tree.finished

@@ -95,7 +95,7 @@ REWARDS = st.builds(
 BUDGETS = st.builds(
     Budget,
     nfe=st.sampled_from([None, None, 40, 90]),
-    flops=st.sampled_from([None, 3000]),
+    flops=st.sampled_from([None, None, 250, 500, 3000]),
 )
 CASES = {
     "strategy": STRATEGIES,
