@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from prunus import Score, Status, Tree, search, stream_search
+from prunus import Budget, Score, Status, Tree, search, stream_search
 from prunus.errors import FileError
 from prunus.roles import Grown
 from prunus.strategies import Beam
@@ -192,3 +192,15 @@ def test_a_folder_is_made_and_a_later_save_replaces_an_earlier_one(tmp_path):
     search("another", *MODELS, save_to=folder)
     assert Tree.load(folder).prompt == "another"
     assert Tree.load(str(folder), MODELS[0]).best().output == search("another", *MODELS).best().output
+
+
+def test_a_tight_budget_admits_the_same_after_loading(tmp_path):
+    """What was rendered before the save is not foreseen as a cost again."""
+    for flops in range(200, 500, 20):
+        budget = Budget(flops=flops)
+        whole = search("a prompt", *MODELS, budget=budget)
+        for event in stream_search("a prompt", *MODELS, budget=budget):
+            if event.kind == "round" and event.tree.round == 3:
+                event.tree.save(tmp_path)
+                break
+        assert_same_tree(whole, search(Tree.load(tmp_path), *MODELS, budget=budget), f"{flops} FLOPs")

@@ -75,7 +75,8 @@ def test_rows_of_different_histories_in_one_batch(kind):
     for row, entry in enumerate(features):
         alone, alone_after = decoder.decode(chunk[row : row + 1], [entry])
         torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=0)
-        torch.testing.assert_close(list(after[row].tensors()), list(alone_after[0].tensors()), atol=1e-5, rtol=0)
+        # Features are not normalised: their error is relative to their size as well.
+        torch.testing.assert_close(list(after[row].tensors()), list(alone_after[0].tensors()), atol=1e-5, rtol=1e-5)
     for entry, saved in zip(features, before, strict=True):
         torch.testing.assert_close(list(entry.tensors()), saved, atol=0, rtol=0)
 

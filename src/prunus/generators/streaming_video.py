@@ -111,6 +111,8 @@ class StreamingVideo(Generator):
     @torch.no_grad()
     def grow(self, asks: Sequence[Ask]) -> list[Grown]:
         committed = self._commit([a.parent.state for a in asks])
+        # The earliest child pays for its parent's commit, whatever the order of rows.
+        payer = {state: min(a.path for a in asks if a.parent.state is state) for state in committed}
         contexts = self._contexts(asks)
         children = [VideoState(a.parent.state.text, *context) for a, context in zip(asks, contexts, strict=True)]
         draws, noises, notes = zip(*(self._noise(a) for a in asks), strict=True)
@@ -126,8 +128,7 @@ class StreamingVideo(Generator):
             state.latents, state.before = x0[i].clone(), ask.parent.state.features
             unit = {"latents": state.latents.cpu(), "noise": noises[i], **notes[i]}
             cost = self._forward_cost(state.cache, len(self.sigmas))
-            if ask.parent.state in committed:
-                committed.remove(ask.parent.state)  # the first child pays for its parent's commit
+            if payer.get(ask.parent.state) == ask.path:
                 cost += self._forward_cost(ask.parent.state.cache, 1)
             grown.append(Grown(unit, state, done=ask.parent.depth + 1 == self.chunks, cost=cost))
         return grown
@@ -305,6 +306,9 @@ class StreamingVideo(Generator):
                 states[node.id] = VideoState(
                     self.model.text(prompt), cache, context, node.unit["latents"].to(self.model.device)
                 )
+        for i, node in enumerate(nodes):
+            if node.children:  # it was grown from before: its commit was paid for, and is rebuilt
+                costs[i] += sum((self._forward_cost(s.cache, 1) for s in self._commit([states[node.id]])), Cost())
         return [(states[n.id], c) for n, c in zip(nodes, costs, strict=True)]
 
     def spec(self) -> dict:
