@@ -140,6 +140,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=5)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--pool", type=int, nargs=2, default=(800, 120), help="encoded short and long clips")
+    parser.add_argument("--start-from", type=Path, help="a model folder whose weights to begin with")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="a few steps, to see that everything runs")
     args = parser.parse_args()
@@ -158,6 +159,9 @@ def main() -> None:
             "transformer": build_transformer(vae.config.z_dim, args.layers, args.heads),
         }
     )
+    if args.start_from:
+        for name, kind in (("text_encoder", UMT5EncoderModel), ("transformer", WanTransformer3DModel)):
+            model[name].load_state_dict(kind.from_pretrained(args.start_from / name).float().state_dict())
     average = copy.deepcopy(model)
     streaming = StreamingTransformer(model["transformer"])
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.97), weight_decay=0.01)

@@ -27,6 +27,8 @@ def test_the_recipe_trains_a_model_that_streams(tmp_path):
     assert '"step": 3' in first
     again = run("transformer.py", "--vae", tmp_path / "vae" / "vae", "--out", tmp_path / "video")
     assert "from step 3" in again
+    warm = ("--start-from", tmp_path / "video" / "model")
+    assert "from step 0" in run("transformer.py", "--vae", tmp_path / "vae" / "vae", "--out", tmp_path / "warm", *warm)
     video = StreamingVideo.load(tmp_path / "video" / "model", frames=6)
     tree = search("a red circle moving right", video, lambda frames, prompt: float(frames.mean()), BestOfN(2))
     assert tree.best().output.shape == (6, 3, 64, 64)
