@@ -77,7 +77,7 @@ def compare(
         "n": n,
         "dearest": dearest,
         "settings": {m: setups[m].strategy.spec() for m in order},
-        "rows": [_plain_numbers(asdict(r)) for r in table({m: outcomes[m] for m in reversed(order)}, BASELINE)],
+        "rows": [_plain_numbers(asdict(r)) for r in table({m: outcomes[m] for m in order}, BASELINE)],
         "videos": {m: [asdict(o) for o in outcomes[m]] for m in order},
     }
     if out is not None:
