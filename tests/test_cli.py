@@ -206,6 +206,14 @@ def test_nothing_is_overwritten_unless_forced(here, video_folder, capsys):
     assert made("out") == OUTPUTS | {"notes.txt"}
 
 
+def test_forced_over_a_file_of_prompts_none_of_its_folders_stay(here, video_folder):
+    command = ("--model", video_folder, "--method", "plain", *BOTH[2:], "--frames", 3, "--out", "out", "--quiet")
+    for prompts in (f"{PROMPT}\na blue cross standing still\n", "a blue cross standing still\n"):
+        Path("prompts.txt").write_text(prompts)
+        assert run("video", "--prompts", "prompts.txt", *command, "--force") == 0
+    assert made("out") == {"001-a-blue-cross-standing-still", "run.json", "result.json"}
+
+
 BAD = {
     "prompt outside the grammar": (["a dog"], "understands"),
     "no prompt": ([], "PROMPT"),
@@ -293,5 +301,8 @@ def test_compare_on_a_split(here, video_folder, capsys):
     assert run("compare", "--model", video_folder, *BOTH[2:], *few) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["prompts"] == 1 and [r["method"] for r in result["rows"]] == ["plain", "best-of-n"]
+    report = ("compare", "--model", video_folder, *BOTH[2:], *few[:-2], "--split", "report")
+    assert run(*report) == 0 and "This is run 1 on the report split" in capsys.readouterr().out
+    assert run(*report) == 0 and "This is run 2 on the report split" in capsys.readouterr().out
     assert run("compare", "--methods", "plain,magic") == 2
     assert run("compare", "--model", video_folder, *BOTH, *few, "--split", "train") == 2

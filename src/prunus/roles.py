@@ -176,6 +176,11 @@ class Strategy:
     finishes_all: ClassVar[bool] = False
     reward: str | None = None  # the reward that ``value`` reads; None: the only one
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the rewards that it reads, each of which the search must have."""
+        return () if self.reward is None else (self.reward,)
+
     def select(self, tree: Tree) -> Sequence[Ask]:
         """The wishes of the next round, most wanted first; none ends the search.
 

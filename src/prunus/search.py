@@ -108,8 +108,8 @@ def _start(
     budget: Budget,
     seed: int,
 ) -> tuple[Tree, Loop]:
-    decider = strategy.reward
-    require(decider is None or decider in rewards, "reward", decider, f"one of this search's: {', '.join(rewards)}")
+    for name in strategy.reads:
+        require(name in rewards, "reward", name, f"one of this search's: {', '.join(rewards)}")
     tree = prompt if isinstance(prompt, Tree) else Tree(prompt, seed)
     if tree.generator is not generator:  # states are private to the generator that made them
         for node in tree.nodes:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunus import __version__
+from prunus import __version__, pocket
 from prunus.commands.display import Show, number, print_table
 from prunus.commands.methods import METHODS, Setup, check_options, parse_variant, set_up, settings
-from prunus.commands.models import JUDGES, check_prompts, judge, load_generator, pocket, read_prompts
+from prunus.commands.models import JUDGES, check_prompts, judge, load_generator, read_prompts
 from prunus.commands.output import Interrupted, write_json
 from prunus.errors import FileError, SettingError
 from prunus.reproductions.comparison import Outcome, equal_cost_n, run_method, table
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from prunus.generators.streaming_video import StreamingVideo
 
 BASELINE = "best-of-n"
+REPORT_RUNS = Path("runs/report-split.jsonl")
 
 
 def compare(
@@ -50,19 +52,19 @@ def compare(
     _check_file(out, force)
     names = list(dict.fromkeys(["plain", *(m for m in methods if m != BASELINE)]))  # plain tells what one video costs
     prompts = list(dict.fromkeys(read_prompts(file))) if file else []
-    folder = (model or pocket("video")).resolve()
+    folder = (model or pocket.path("video")).resolve()
     show.say(f"loading {folder}")
     generator = load_generator(folder, frames, device, dtype)
     streaming = generator.model.streaming
     prompts = prompts or _split(streaming.world, split, sprites, limit)
     check_prompts(generator, prompts, file)
-    setups = {m: _setup(m, _keywords(m, streaming.search, options), rewards) for m in names}
+    setups = {m: _setup(m, _keywords(m, streaming.search, options), rewards, device) for m in names}
     outcomes = {m: _run(m, setups[m], prompts, seeds, generator, show) for m in names}
     dearest = max(names, key=lambda m: _flops(outcomes[m]))
     n = equal_cost_n(_flops(outcomes[dearest]), _flops(outcomes["plain"]))
     show.say(f"{BASELINE}: n = {n}, for at least the FLOPs of {dearest}, the dearest method")
     keywords = {**_keywords(BASELINE, streaming.search, {}), "n": n}
-    setups[BASELINE] = _setup(BASELINE, keywords, rewards)
+    setups[BASELINE] = _setup(BASELINE, keywords, rewards, device)
     outcomes[BASELINE] = _run(BASELINE, setups[BASELINE], prompts, seeds, generator, show)
     order = [m for m in names if m in methods]
     order.insert(1 if order[:1] == ["plain"] else 0, BASELINE)
@@ -80,9 +82,29 @@ def compare(
         "rows": [_plain_numbers(asdict(r)) for r in table({m: outcomes[m] for m in order}, BASELINE)],
         "videos": {m: [asdict(o) for o in outcomes[m]] for m in order},
     }
+    if not file and split == "report":
+        result["report_run"] = _count_report_run(
+            {k: result[k] for k in ("prunus", "model", "frames", "prompts", "seeds")}, order
+        )
     if out is not None:
         write_json(out, result)
     return result
+
+
+def _count_report_run(about: Mapping[str, Any], methods: Sequence[str]) -> int:
+    """Note in ``runs/report-split.jsonl`` that the report split was run; returns how often with this version and model.
+
+    What is mended after a look at the report split is tuned on it: so every look is counted (DESIGN: once a version).
+    """
+    try:
+        REPORT_RUNS.parent.mkdir(exist_ok=True)
+        with REPORT_RUNS.open("a+") as file:
+            file.write(json.dumps({**about, "methods": list(methods)}) + "\n")
+            file.seek(0)
+            runs = [json.loads(line) for line in file]
+    except (OSError, ValueError) as error:
+        raise FileError(f"{REPORT_RUNS}, where runs on the report split are counted, cannot be used: {error}") from None
+    return sum((run["prunus"], run["model"]) == (about["prunus"], about["model"]) for run in runs)
 
 
 def _taken(method: str, options: Mapping[str, int]) -> dict[str, int]:
@@ -94,10 +116,10 @@ def _keywords(variant: str, recommended: Mapping[str, Any], options: Mapping[str
     return settings(name, recommended.get(name, {}), {**_taken(name, options), **changes})
 
 
-def _setup(variant: str, keywords: Mapping[str, Any], rewards: Sequence[str]) -> Setup:
+def _setup(variant: str, keywords: Mapping[str, Any], rewards: Sequence[str], device: str) -> Setup:
     """All methods are chosen and reported by the same reward: the last one named."""
     name, _ = parse_variant(variant)
-    return set_up(name, keywords, rewards if name.startswith("stream-t1") else rewards[-1:])
+    return set_up(name, keywords, rewards if name.startswith("stream-t1") else rewards[-1:], device)
 
 
 def _check_file(out: Path | None, force: bool) -> None:
@@ -177,6 +199,8 @@ def print_comparison(result: Mapping[str, Any], quiet: bool) -> None:
     print(
         f"{videos} videos: {result['prompts']} prompts of {source}, {result['seeds']} seeds, {result['frames']} frames"
     )
+    if result.get("report_run"):
+        print(f"This is run {result['report_run']} on the report split with this version and model.")
     print_table(columns, rows, plain=quiet)
     print("Costs are per video. gap: the reward's praise beyond the judge's, in deviations (above 0: reward hacking).")
 

@@ -90,7 +90,7 @@ class Setup:
     decider: Reward
 
 
-def set_up(method: str, keywords: Mapping[str, Any], names: Sequence[str] = ()) -> Setup:
+def set_up(method: str, keywords: Mapping[str, Any], names: Sequence[str] = (), device: str = "cpu") -> Setup:
     """The strategy with its rewards: the user's by import path, or the packaged ones.
 
     A user's reward takes the role of the clip reward, which chooses the answer. Stream-T1 also has a short reward, for
@@ -102,24 +102,25 @@ def set_up(method: str, keywords: Mapping[str, Any], names: Sequence[str] = ()) 
     if len(names) > roles:
         one = "at most two, short and long" if roles == 2 else "one"
         raise SettingError(f"--reward is given {len(names)} times; {method} takes {one}")
-    decider = find_reward(names[-1], View(window) if roles == 2 else WHOLE) if names else packaged("clip", window)
+    decider = (
+        find_reward(names[-1], View(window) if roles == 2 else WHOLE) if names else packaged("clip", window, device)
+    )
     if not isinstance(strategy, StreamT1):
         return Setup(replace(strategy, reward=decider.name), (decider,), decider)  # type: ignore[type-var]
-    short = find_reward(names[0], CHUNK) if len(names) == 2 else packaged("frame", window)
+    short = find_reward(names[0], CHUNK) if len(names) == 2 else packaged("frame", window, device)
     final = None if names else strategy.final
     strategy = replace(strategy, short=short.name, long=decider.name, final=final)
     return Setup(strategy, (short, decider), decider)
 
 
-def packaged(kind: str, window: int) -> Reward:
-    """The packaged ``frame`` or ``clip`` reward. Raises ModelError if this installation lacks it."""
-    from prunus import rewards
-    from prunus.commands.models import pocket
+def packaged(kind: str, window: int, device: str) -> Reward:
+    """The packaged ``frame`` or ``clip`` reward."""
+    from prunus import pocket, rewards
 
-    folder = pocket(f"{kind}-reward")
+    folder = pocket.path(f"{kind}-reward")
     if kind == "frame":
-        return rewards.FrameReward.load(folder)
-    return rewards.ClipReward.load(folder, units=window)
+        return rewards.FrameReward.load(folder, device)
+    return rewards.ClipReward.load(folder, device, units=window)
 
 
 def find_reward(path: str, view: View) -> Reward:

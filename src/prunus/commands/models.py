@@ -1,14 +1,13 @@
-"""The models that a command works with: the packaged ones, the generator, and the judge of the model's world."""
+"""The models that a command works with: the generator, its prompts, and the judge of its world."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunus.errors import FileError, ModelError, PromptError, PrunusError, SettingError
+from prunus.errors import FileError, PromptError, PrunusError, SettingError
 from prunus.score import Score
 
 if TYPE_CHECKING:
@@ -16,14 +15,6 @@ if TYPE_CHECKING:
 
 JUDGES = {"sprites": "prunus.worlds.sprites.judge"}
 DTYPES = ("float32", "bfloat16", "float16")
-
-
-def pocket(name: str) -> Path:
-    """The folder of a packaged model. Raises ModelError if this installation lacks it."""
-    folder = Path(str(files("prunus") / "pocket" / name))
-    if not folder.is_dir():
-        raise ModelError(f"the packaged model {name} is not in this installation ({folder}); install prunus again")
-    return folder
 
 
 def quiet_libraries() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 from prunus.errors import FileError, PrunusError
 
-FILES = ("run.json", "result.json", "tree.json", "video.mp4", "plain.mp4", "side-by-side.mp4", "contact-sheet.png")
+VIDEOS = ("video.mp4", "plain.mp4", "side-by-side.mp4")
+FILES = ("run.json", "result.json", "tree.json", "units-*.safetensors", *VIDEOS, "contact-sheet.png")
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,26 @@ class Output:
         """The first round is whole: take the folder for this run."""
         if self.claimed:
             return
-        for path in (job.folder_of(self.folder, i) / name for i in range(len(job.prompts)) for name in FILES):
+        for folder in dict.fromkeys(
+            [*self._older(), *(job.folder_of(self.folder, i) for i in range(len(job.prompts)))]
+        ):
             try:
-                path.unlink(missing_ok=True)
+                for file in (file for pattern in FILES for file in folder.glob(pattern)):
+                    file.unlink()
+                if folder != self.folder and folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
             except OSError as error:
-                raise FileError(f"{path} cannot be replaced: {error.strerror}; give another --out") from None
+                raise FileError(f"{folder} cannot be replaced: {error.strerror}; give another --out") from None
         write_json(self.folder / "run.json", asdict(job))
         self.claimed = True
+
+    def _older(self) -> list[Path]:
+        """The folders of the run that is replaced."""
+        try:
+            older = Job.load(self.folder)
+        except FileError:
+            return []
+        return [older.folder_of(self.folder, i) for i in range(len(older.prompts))]
 
     def _undo(self) -> None:
         for folder in reversed(self._made):

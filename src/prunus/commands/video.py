@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunus import __version__
+from prunus import __version__, pocket
 from prunus.budget import Budget
 from prunus.commands.display import Show, number, print_table
 from prunus.commands.methods import Setup, check_options, set_up, settings
-from prunus.commands.models import check_prompts, judge, load_generator, pocket, read_prompts
+from prunus.commands.models import check_prompts, judge, load_generator, read_prompts
 from prunus.commands.output import Interrupted, Job, Output, write_json
 from prunus.errors import PrunusError, SearchError, SettingError
 from prunus.search import Event, search_many
@@ -49,7 +49,7 @@ def video(
     if budget is not None:
         Budget.parse(budget)
     prompts = list(dict.fromkeys(read_prompts(file))) if file else [str(prompt)]
-    folder = (model or pocket("video")).resolve()
+    folder = (model or pocket.path("video")).resolve()
     with Output(out, force) as output:
         show.say(f"loading {folder}")
         generator = load_generator(folder, frames, device, dtype)
@@ -75,7 +75,7 @@ def resume(folder: Path, show: Show) -> dict[str, Any]:
 
 def _run(job: Job, generator: StreamingVideo, output: Output, show: Show) -> dict[str, Any]:
     began = time.perf_counter()
-    setup = set_up(job.method, job.settings, job.rewards)
+    setup = set_up(job.method, job.settings, job.rewards, job.device)
     _say_settings(job, setup, show)
     videos: list[dict[str, Any]] = []
     try:

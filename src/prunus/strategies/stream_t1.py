@@ -83,6 +83,10 @@ class StreamT1(Beam):
         }
         return cls(**{**settings, **changes})
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.short, self.long, self.final) if name is not None)
+
     def select(self, tree: Tree) -> Sequence[Ask]:
         ranks = {parent: rank for rank, parent in enumerate(self.ranked(tree, tree.frontier))}
         return [tree.ask(parent, **self._how(tree, parent, ranks[parent], i)) for parent, i in self.wishes(tree)]
