@@ -98,7 +98,7 @@ BROKEN_METHODS = {
 
 @pytest.mark.parametrize("rule", BROKEN_METHODS)
 def test_broken_methods_are_named(rule, monkeypatch):
-    monkeypatch.setattr("prunus.testing.contracts.MOST_ROUNDS", 50)
+    monkeypatch.setattr("prunus.testing.generator_contract.MOST_ROUNDS", 50)
     broken = type("Broken", (ScriptedGenerator,), BROKEN_METHODS[rule])
     with pytest.raises(AssertionError, match=f"generator 'scripted-generator' breaks its contract: {rule}"):
         check_generator(broken(), PROMPTS)

@@ -7,8 +7,10 @@ The checks say which rule of the contract a class breaks, by an AssertionError. 
 """
 
 from prunus.testing.compare import assert_same_tree, differences, same
-from prunus.testing.contracts import check_generator, check_reward, check_strategy
+from prunus.testing.generator_contract import check_generator
+from prunus.testing.reward_contract import check_reward
 from prunus.testing.scripted import ScriptedGenerator, ScriptedHow, ScriptedReward, ScriptedState
+from prunus.testing.strategy_contract import check_strategy
 
 __all__ = [
     "ScriptedGenerator",
