@@ -41,6 +41,12 @@ class FileError(PrunusError):
     """A file or folder that cannot be read or written."""
 
 
+class ServerError(PrunusError):
+    """A server that does not answer, or not as it should. ``status`` is its HTTP status, None if there was none."""
+
+    status: int | None = None
+
+
 class SearchError(PrunusError):
     """A search that could not go on; ``tree`` holds all that it had grown."""
 
