@@ -42,6 +42,15 @@ def test_it_is_the_slow_and_obvious_beam_search(keep, branch, seed):
     assert tree.result.path == slow_beam(keep, branch, 4, seed)[-1][0]
 
 
+def test_the_first_unit_may_have_more_candidates_than_later_ones():
+    tree = search("a prompt", ScriptedGenerator(), ScriptedReward(), Beam(2, 3, first=10), seed=1)
+    assert [len([n for n in tree.nodes if n.depth == d]) for d in (1, 2, 3, 4)] == [10, 6, 6, 6]
+    best = sorted(((i,) for i in range(10)), key=lambda path: (-value(1, path), path))[:2]
+    assert {n.path for n in tree.nodes if n.depth == 1 and n.status is not Status.PRUNED} == set(best)
+    with pytest.raises(SettingError, match="first = 0"):
+        Beam(first=0)
+
+
 def test_ties_go_to_the_earlier_path():
     tree = search("a prompt", ScriptedGenerator(units=3), ScriptedReward(levels=1), Beam(2, 2))
     kept = [[n.path for n in tree.nodes if n.depth == d and n.status is not Status.PRUNED] for d in (1, 2, 3)]

@@ -1,7 +1,8 @@
 """Step beam search: of all children of the kept candidates, keep the K best by the reward on what has grown so far.
 
 Each round grows ``branch`` children of every kept candidate; the first round grows ``keep * branch`` from the prompt
-(as Stream-T1 does, paper 01), so that every round weighs the same number of candidates. Finished candidates leave.
+(as Stream-T1 does, paper 01), so that every round weighs the same number of candidates, or ``first`` if that is given:
+where the first unit decides most, the compute belongs there. Finished candidates leave.
 """
 
 from __future__ import annotations
@@ -16,20 +17,23 @@ from prunus.tree import Node, Status, Tree
 
 @dataclass(frozen=True)
 class Beam(Strategy):
-    """``keep`` survivors of each round, ``branch`` children of each; ``reward`` scores every node."""
+    """``keep`` survivors of each round, ``branch`` children of each, ``first`` candidates of the first unit (None:
+    keep * branch); ``reward`` scores every node."""
 
     keep: int = 2
     branch: int = 2
+    first: int | None = None
     reward: str | None = None
 
     def __post_init__(self) -> None:
         require(self.keep >= 1, "keep", self.keep, "at least 1")
         require(self.branch >= 1, "branch", self.branch, "at least 1")
+        require(self.first is None or self.first >= 1, "first", self.first, "at least 1, or None for keep * branch")
 
     def wishes(self, tree: Tree) -> list[tuple[Node, int]]:
         """(parent, index of the child) for the next round, the best parent's first."""
         if tree.root.status is Status.OPEN:
-            return [(tree.root, i) for i in range(self.keep * self.branch)]
+            return [(tree.root, i) for i in range(self.first or self.keep * self.branch)]
         parents = self.ranked(tree, tree.frontier)
         # One child of every parent before the second of any, so that a short budget thins all of them alike.
         return [(parent, i) for i in range(self.branch) for parent in parents]
