@@ -27,9 +27,19 @@ REWARD_HELP = (
     "It chooses the video. For stream-t1 it takes the long reward's role (the clip so far) and the packaged frame "
     "reward scores new chunks; given twice, the first is the short reward and the second the long one."
 )
+LATENT_FRAMES_HELP = (
+    "Latent frames: 1, or a multiple of the model's chunk. An autoencoder that compresses time by 4, as Wan's does, "
+    "shows 4 (frames - 1) + 1 frames: 21 become 81."
+)
 BUDGET_HELP = "The most to spend on a video: nfe=N, flops=N or seconds=N, several with commas."
 Model = Annotated[Path | None, typer.Option(help="A diffusers folder with a streaming.json.", show_default="packaged")]
 Keep = Annotated[int | None, typer.Option(min=1, help="Candidates that survive a chunk (stream-t1, beam).")]
+First = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Candidates of the first chunk (stream-t1, beam).", show_default="the model's, or keep x branch"
+    ),
+]
 Branch = Annotated[int | None, typer.Option(min=1, help="Children of each survivor (stream-t1, beam).")]
 Rewards = Annotated[list[str] | None, typer.Option("--reward", help=REWARD_HELP, show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -59,6 +69,7 @@ def video(
     frames: Frames = None,
     keep: Keep = None,
     branch: Branch = None,
+    first: First = None,
     n: Annotated[int | None, typer.Option("--n", min=1, help="Candidates (best-of-n).")] = None,
     budget: Annotated[str | None, typer.Option(help=BUDGET_HELP)] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file with a prompt a line; each gets a sub-folder.")] = None,
@@ -82,7 +93,8 @@ def video(
     show = Show(quiet)
     if resume is not None:
         given = {
-            "PROMPT": prompt, "--method": method, "--frames": frames, "--keep": keep, "--branch": branch, "--n": n,
+            "PROMPT": prompt, "--method": method, "--frames": frames, "--keep": keep, "--branch": branch,
+            "--first": first, "--n": n,
             "--budget": budget, "--prompts": prompts, "--seed": seed, "--device": device, "--dtype": dtype,
             "--model": model, "--reward": reward, "--out": out, "--force": force or None,
         }  # fmt: skip
@@ -94,7 +106,7 @@ def video(
             prompt,
             prompts,
             method=method or "stream-t1",
-            options=_given(keep=keep, branch=branch, n=n),
+            options=_given(keep=keep, branch=branch, first=first, n=n),
             frames=21 if frames is None else frames,
             seed=seed or 0,
             model=model,
@@ -125,6 +137,7 @@ def compare(
     frames: Frames = None,
     keep: Keep = None,
     branch: Branch = None,
+    first: First = None,
     device: Device = None,
     dtype: Dtype = None,
     model: Model = None,
@@ -147,7 +160,7 @@ def compare(
         limit=limit,
         seeds=seeds,
         frames=21 if frames is None else frames,
-        options=_given(keep=keep, branch=branch),
+        options=_given(keep=keep, branch=branch, first=first),
         model=model,
         rewards=reward or [],
         device=device or "cpu",
@@ -160,6 +173,92 @@ def compare(
         print(json.dumps(result))
     else:
         print_comparison(result, quiet)
+
+
+@app.command()
+def convert(
+    src: Annotated[Path, typer.Argument(help="A .pt or .safetensors checkpoint, or a folder with one.")],
+    dst: Annotated[Path, typer.Argument(help="The model folder to write.")],
+    weights: Annotated[
+        str | None, typer.Option(help="Which of its models.", show_default="generator_ema, generator or model")
+    ] = None,
+    lora: Annotated[Path | None, typer.Option(help="A LoRA in peft's format to merge into it.")] = None,
+    lora_alpha: Annotated[float | None, typer.Option(help="The LoRA's alpha.", show_default="its rank")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="self-forcing, causvid, longlive or wan.", show_default="a guess that it tells")
+    ] = None,
+    base: Annotated[Path | None, typer.Option(help="Take vae, text_encoder, ... from this diffusers folder.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model in DST.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a model folder of a Wan 2.1, Self-Forcing, CausVid or LongLive checkpoint."""
+    from prunus.commands.convert import convert as run
+    from prunus.commands.convert import print_converted
+    from prunus.commands.display import Show
+
+    result = run(
+        src,
+        dst,
+        weights=weights,
+        lora=lora,
+        lora_alpha=lora_alpha,
+        family=family,
+        base=base,
+        force=force,
+        show=Show(quiet),
+    )
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print_converted(result)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A folder of prunus video; of one with many prompts, or one of them.")],
+    out: Annotated[Path | None, typer.Option(help="The HTML file.", show_default="RUN/report.html")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an older report.")] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...", show_default="the run's")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write one HTML page of a run: the videos, the tree with its scores, the memory, the judge, the costs."""
+    from prunus.commands.display import Show
+    from prunus.commands.report import print_reports
+    from prunus.commands.report import report as write
+
+    result = write(run, out, force, device, Show(quiet))
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print_reports(result)
+
+
+@app.command()
+def plan(
+    model: Annotated[str, typer.Option(help="pocket, wan-1.3b, wan-14b, or a diffusers folder.")] = "pocket",
+    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels.", show_default="the model's")] = None,
+    frames: Annotated[int, typer.Option(help=LATENT_FRAMES_HELP)] = 21,
+    method: Annotated[str, typer.Option(help=METHOD_HELP)] = "stream-t1",
+    keep: Keep = None,
+    branch: Branch = None,
+    first: First = None,
+    n: Annotated[int | None, typer.Option("--n", min=1, help="Candidates (best-of-n).")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "bfloat16",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Tell memory, forwards, FLOPs and fitting GPUs of a search before it is run; needs no weights and no GPU."""
+    from prunus.commands.plan import plan as make
+    from prunus.commands.plan import print_plan
+
+    given = _given(keep=keep, branch=branch, first=first, n=n)
+    result = make(model, size=size, frames=frames, method=method, options=given, dtype=dtype)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print_plan(result, quiet)
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def compare(
     force: bool,
     show: Show,
 ) -> dict[str, Any]:
-    """Run the methods and return the table as data. ``options`` (keep, branch) go to the methods that take them."""
+    """Run the methods and return the table as data. ``options`` (keep, ...) go to the methods that take them."""
     for method in methods:
         name, changes = parse_variant(method)
         if name == BASELINE and changes:

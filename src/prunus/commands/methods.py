@@ -18,16 +18,16 @@ from prunus.strategies import Beam, BestOfN, StreamT1
 
 @dataclass(frozen=True)
 class Method:
-    """How to build a strategy, and which of the options --keep, --branch and --n it takes."""
+    """How to build a strategy, and which of the options --keep, --branch, --first and --n it takes."""
 
     build: Callable[..., Strategy]
     options: tuple[str, ...] = ()
 
 
 METHODS = {
-    "stream-t1": Method(StreamT1, ("keep", "branch")),
-    "stream-t1-published": Method(StreamT1.published, ("keep", "branch")),
-    "beam": Method(Beam, ("keep", "branch")),
+    "stream-t1": Method(StreamT1, ("keep", "branch", "first")),
+    "stream-t1-published": Method(StreamT1.published, ("keep", "branch", "first")),
+    "beam": Method(Beam, ("keep", "branch", "first")),
     "best-of-n": Method(BestOfN, ("n",)),
     "plain": Method(partial(BestOfN, n=1)),
 }
@@ -66,7 +66,7 @@ def check_options(method: str, options: Mapping[str, int]) -> None:
     check_method(method)
     for name in options:
         if name not in METHODS[method].options:
-            takes = ", ".join(f"--{o}" for o in METHODS[method].options) or "none of --keep, --branch, --n"
+            takes = ", ".join(f"--{o}" for o in METHODS[method].options) or "none of --keep, --branch, --first, --n"
             raise SettingError(f"--{name} is not an option of {method}; it takes {takes}")
     METHODS[method].build(**options)
 

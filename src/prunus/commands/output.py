@@ -13,7 +13,7 @@ from typing import Any
 from prunus.errors import FileError, PrunusError
 
 VIDEOS = ("video.mp4", "plain.mp4", "side-by-side.mp4")
-FILES = ("run.json", "result.json", "tree.json", "units-*.safetensors", *VIDEOS, "contact-sheet.png")
+FILES = ("run.json", "result.json", "tree.json", "units-*.safetensors", *VIDEOS, "contact-sheet.png", "report.html")
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ class HasTensors(Protocol):
 
 def unique_bytes(holders: Iterable[HasTensors]) -> int:
     """Bytes that many caches, contexts or features keep alive together, each tensor storage counted once."""
+    # By identity, not by address: on torch's meta device, where searches are planned, storages have none.
     storages = (tensor.untyped_storage() for holder in holders for tensor in holder.tensors())
-    return sum({(str(storage.device), storage.data_ptr()): storage.nbytes() for storage in storages}.values())
+    return sum(storage.nbytes() for storage in {id(storage): storage for storage in storages}.values())
 
 
 @dataclass(frozen=True)

@@ -279,10 +279,11 @@ class StreamingVideo(Generator):
                     node.state.features = feature
 
     def render_cost(self, nodes: Sequence[Node], view: View) -> Cost:
-        return Cost(flops=self.model.decode_flops(self.chunk_frames) * len(self._unseen(nodes, view)))
+        unseen = self._unseen(nodes, view)
+        return Cost(flops=sum(self.model.decode_flops(self.chunk_frames, node.depth == 1) for node in unseen))
 
     def render_price(self) -> Cost:
-        return Cost(flops=self.model.decode_flops(self.chunk_frames))
+        return Cost(flops=self.model.decode_flops(self.chunk_frames, self.chunks == 1))
 
     # ---- going on ----------------------------------------------------------------------------------------------
 

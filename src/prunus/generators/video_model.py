@@ -19,7 +19,7 @@ import torch
 from prunus.errors import ModelError, PromptError
 from prunus.generators.kv_cache import CacheSpec
 from prunus.generators.wan_decoder import StreamingDecoder
-from prunus.generators.wan_flops import flops
+from prunus.generators.wan_flops import flop_counter, flops
 from prunus.generators.wan_streaming import StreamingTransformer, Text
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -121,16 +121,16 @@ class VideoModel:
         kind = getattr(torch, dtype)
         from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
-        transformer = _part(folder, "transformer", WanTransformer3DModel, kind, device)
-        vae = _part(folder, "vae", AutoencoderKLWan, kind, device)
+        transformer = load_part(folder, "transformer", WanTransformer3DModel, kind, device)
+        vae = load_part(folder, "vae", AutoencoderKLWan, kind, device)
         cache = folder / "prompt_embeds.safetensors"
         prompt_embeds = _load_prompt_embeds(cache) if cache.is_file() else None
         text_encoder = tokenizer = None
         if prompt_embeds is None or (folder / "text_encoder").is_dir():
             from transformers import AutoTokenizer, UMT5EncoderModel
 
-            text_encoder = _part(folder, "text_encoder", UMT5EncoderModel, kind, device)
-            tokenizer = _part(folder, "tokenizer", AutoTokenizer, None, None)
+            text_encoder = load_part(folder, "text_encoder", UMT5EncoderModel, kind, device)
+            tokenizer = load_part(folder, "tokenizer", AutoTokenizer, None, None)
         return cls(
             transformer,
             vae,
@@ -168,16 +168,21 @@ class VideoModel:
         text = self.streaming.text_length
         return flops(self.config, 1, frames, self.latent_size, context_frames=context_frames, text_tokens=text)
 
-    def _decode_flops(self, frames: int) -> int:
-        """FLOPs of decoding one chunk of latent frames, counted once on zeros."""
-        from torch.utils.flop_counter import FlopCounterMode
+    def _decode_flops(self, frames: int, start: bool = True) -> int:
+        """FLOPs of decoding one chunk of latent frames, counted once on zeros.
 
-        with FlopCounterMode(display=False) as counter:
-            self.decoder.decode(torch.zeros(1, self.channels, frames, *self.latent_size, device=self.device), [None])
+        An autoencoder that compresses time shows 4 frames for the first latent frame of a later chunk, 1 at the
+        ``start`` of a clip.
+        """
+        latents = torch.zeros(1, self.channels, frames, *self.latent_size, device=self.device)
+        before = None if start or self.decoder.framewise else self.decoder.decode(latents[:, :, :1], [None])[1][0]
+        with flop_counter() as counter:
+            self.decoder.decode(latents, [before])
         return counter.get_total_flops()
 
 
-def _part(folder: Path, name: str, kind: Any, dtype: torch.dtype | None, device: str | None) -> Any:
+def load_part(folder: Path, name: str, kind: Any, dtype: torch.dtype | None, device: str | None) -> Any:
+    """One part of a model folder, ready for inference. Raises ModelError that names it if it cannot be loaded."""
     path = folder / name
     if not path.is_dir():
         raise ModelError(f"{folder} has no {name} folder; a streaming model needs one (see docs/models.md)")

@@ -50,6 +50,13 @@ class StreamingDecoder:
         statistics = torch.tensor([vae.config.latents_mean, vae.config.latents_std], device=weight.device)
         self._mean, self._std = statistics[:, None, :, None, None, None]
 
+    def to(self, device: str | torch.device) -> StreamingDecoder:
+        """Move it to a device, the meta device for planning included; changes it in place."""
+        self.vae.to(device)
+        self.decoder.to(device)
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
+        return self
+
     @torch.no_grad()
     def decode(self, latents: torch.Tensor, features: Sequence[Features | None]) -> tuple[torch.Tensor, list[Features]]:
         """Frames (n, F, 3, H, W) in [0, 1] of normalised latents (n, c, f, h, w), and the features to go on with.

@@ -33,3 +33,17 @@ def text_flops(config: Any, text_tokens: int) -> int:
     """FLOPs of a prompt's cross-attention keys and values, once per prompt, the text encoder not included."""
     width = config.num_attention_heads * config.attention_head_dim
     return 2 * text_tokens * (config.text_dim * width + width**2 + config.num_layers * 2 * width**2)
+
+
+def flop_counter() -> Any:
+    """torch's own counter, for what has no formula here; it is taught the CPU's attention, which it does not know."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from prunus.generators.wan_attention import FLASH_WITH_LSE
+
+    def attention(query: Any, key: Any, *_: Any, out_val: Any = None, **__: Any) -> int:
+        rows, heads, own, width = query
+        return 4 * rows * heads * own * key[2] * width
+
+    known = {} if FLASH_WITH_LSE is None else {FLASH_WITH_LSE: attention}
+    return FlopCounterMode(display=False, custom_mapping=known)

@@ -52,7 +52,7 @@ def draw(tree: Tree) -> Any:
     from PIL import Image, ImageDraw
 
     chunks = _chunks(tree)
-    _render(tree)
+    render_all(tree)
     layout = _layout(tree, chunks)
     heights = [math.ceil(len(row) / layout.across) * layout.cell[1] + 10 for row in chunks]
     columns = _columns(heights, layout.across)
@@ -71,7 +71,7 @@ def draw(tree: Tree) -> Any:
         length = next((len(n.rendering) for n in row if n.rendering is not None), 0)
         pen.text((x, y + 2), f"chunk {k + 1}", TEXT, _font(16))
         pen.text((x, y + 24), f"frames {frame} to {frame + length - 1}", FAINT, _font(12))
-        kept = sum(_kind(tree, n) in ("kept", "chosen") for n in row)
+        kept = sum(kind_of(tree, n) in ("kept", "chosen") for n in row)
         pen.text((x, y + 41), f"{kept} of {len(row)} kept", FAINT, _font(12))
         frame += length
         for i, node in enumerate(row):
@@ -89,24 +89,24 @@ def _chunks(tree: Tree) -> list[list[Node]]:
     order = list(COLOURS)
 
     def key(node: Node) -> tuple:
-        return (order.index(_kind(tree, node)), -_value(tree, node), node.path)
+        return (order.index(kind_of(tree, node)), -value_of(tree, node), node.path)
 
     return [sorted((n for n in tree.nodes if n.depth == d), key=key) for d in range(1, depth + 1)]
 
 
-def _kind(tree: Tree, node: Node) -> str:
+def kind_of(tree: Tree, node: Node) -> str:
     if tree.result is not None and node in tree.result.lineage:
         return "chosen"
     return {Status.PRUNED: "pruned", Status.FAILED: "failed"}.get(node.status, "kept")
 
 
-def _value(tree: Tree, node: Node) -> float:
+def value_of(tree: Tree, node: Node) -> float:
     """What the strategy ranked by: its noted mixed value, or else the sum of the scores."""
     noted = tree.notes.get(node.id, {}).get("value")
     return noted if noted is not None else sum(s.value for s in node.scores.values())
 
 
-def _render(tree: Tree) -> None:
+def render_all(tree: Tree) -> None:
     """Make sure that all nodes that have a unit also have their frames; in one batch."""
     blank = [n for n in tree.nodes[1:] if n.rendering is None and n.unit is not None]
     if not blank:
@@ -155,7 +155,7 @@ def _words(tree: Tree, node: Node) -> list[str]:
 def _cell(image: Any, pen: Any, tree: Tree, node: Node, corner: tuple[int, int], layout: _Layout) -> None:
     from PIL import Image
 
-    kind = _kind(tree, node)
+    kind = kind_of(tree, node)
     colour = COLOURS[kind]
     x, y = corner
     width, height = layout.strip
@@ -181,7 +181,7 @@ def _cell(image: Any, pen: Any, tree: Tree, node: Node, corner: tuple[int, int],
 
 def _header(pen: Any, tree: Tree, chunks: list[list[Node]]) -> None:
     strategy = tree.spec.get("strategy", {})
-    counts = [sum(_kind(tree, n) == kind for row in chunks for n in row) for kind in COLOURS]
+    counts = [sum(kind_of(tree, n) == kind for row in chunks for n in row) for kind in COLOURS]
     pen.text((MARGIN, MARGIN), tree.prompt, TEXT, _font(20))
     total = tree.spent.total
     about = [strategy.get("name", ""), f"seed {tree.seed}", f"{sum(counts)} chunks grown", f"{total.nfe} forwards"]

@@ -7,12 +7,13 @@ ffmpeg and Chrome play it; players that know only 4:2:0 (QuickTime, some browser
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -82,6 +83,12 @@ def write_png(path: str | Path, image: Any) -> None:
         image.save(temporary, "PNG")
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8."""
+    with _renamed(Path(path)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def read_video(path: str | Path) -> np.ndarray:
     """All frames of a video file, 8-bit (f, h, w, 3)."""
     import av
@@ -93,14 +100,36 @@ def read_video(path: str | Path) -> np.ndarray:
         raise FileError(f"{path} cannot be read as a video: {error}") from error
 
 
+def web_video(pixels: np.ndarray, fps: int) -> bytes:
+    """Frames (f, h, w, 3), 8-bit, as an H.264 file in 4:2:0 that every browser plays.
+
+    Small frames are doubled, so that the coarse colour of 4:2:0 still has a sample for each pixel.
+    """
+    pixels = enlarge(pixels, 2) if max(pixels.shape[1:3]) <= 256 else pixels
+    height, width = pixels.shape[1:3]
+    even = np.pad(pixels, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), "edge")
+    file = io.BytesIO()
+    # swscale converts with the coefficients of BT.601; untagged, a player would have to guess.
+    tagged = {
+        "crf": "12",
+        "preset": "medium",
+        "x264-params": "colorprim=bt470bg:transfer=smpte170m:colormatrix=bt470bg",
+    }
+    _mux(file, even, fps, "libx264", "yuv420p", tagged)
+    return file.getvalue()
+
+
 def _encode(path: Path, pixels: np.ndarray, fps: int, codec: str, layout: str, options: dict[str, str]) -> None:
+    with _renamed(path) as temporary:
+        _mux(str(temporary), pixels, fps, codec, layout, options)
+
+
+def _mux(file: str | IO[bytes], pixels: np.ndarray, fps: int, codec: str, layout: str, options: dict[str, str]) -> None:
     import av
 
     require(fps >= 1, "fps", fps, "at least 1")
-    with (
-        _renamed(path) as temporary,
-        av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as f,
-    ):
+    whole = {"movflags": "faststart"} if isinstance(file, str) else {}  # needs a name to read again
+    with av.open(file, "w", format="mp4", options=whole) as f:
         stream = f.add_stream(codec, rate=fps, options=options)
         stream.height, stream.width = pixels.shape[1:3]
         stream.pix_fmt = layout

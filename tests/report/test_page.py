@@ -1,0 +1,298 @@
+"""The report page: what it says of a tree, that all text is shown as text, and that it plays in a real browser."""
+
+import base64
+import io
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+from prunus import Score, Tree
+from prunus.errors import SettingError
+from prunus.report.chart import chart
+from prunus.report.media import web_video
+from prunus.report.numbers import amount, number
+from prunus.report.page import Clip, leading_path, page, write_page
+from prunus.report.thumbnails import MOST_PIXELS, thumbnails
+from prunus.report.tree_picture import picture
+from prunus.tree import Node, Status
+
+EVIL = "</script><script>document.title='owned'</script> \"a\" 'b' <img src=x onerror=alert(1)> &amp; {{ 7 * 7 }}"
+
+
+def grown(prompt="a red circle moving right", reward="clip", chunks=3, keep=2, branch=2, finish=True, size=32):
+    """A tree as a beam leaves it: red frames, scores that count up, the first branch chosen."""
+    tree = Tree(prompt)
+    tree.rewards = ("frame", reward)
+    tree.spec = {"strategy": {"name": "StreamT1", "short": "frame", "long": reward}}
+    parents = [tree.root]
+    for _ in range(chunks):
+        row = []
+        for parent in parents:
+            for i in range(branch * keep // len(parents)):
+                node = Node(len(tree.nodes), parent, (*parent.path, i), parent.depth + 1, unit={})
+                node.rendering = torch.zeros(3, 3, size, size, dtype=torch.uint8)
+                node.rendering[:, 0] = 10 * node.id % 250
+                node.scores = {"frame": Score(node.id / 10), reward: Score(-node.id / 10, {EVIL: 1.0, "motion": 0.5})}
+                tree.note(node)["value"] = -float(node.id)
+                tree.nodes.append(node)
+                row.append(node)
+        for node in row[keep:]:
+            node.move(Status.PRUNED)
+        if parents != [tree.root]:
+            for parent in parents:
+                parent.move(Status.CLOSED)
+        parents = row[:keep]
+    if finish:
+        for node in parents:
+            node.move(Status.DONE)
+        tree.result = parents[0]
+    return tree
+
+
+class Text(HTMLParser):
+    """The texts of a page by element, and its elements with their attributes."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.found, self.elements, self.open = {}, [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag in self.open:
+            del self.open[len(self.open) - 1 - self.open[::-1].index(tag) :]
+
+    def handle_data(self, data):
+        if self.open:
+            self.found.setdefault(self.open[-1], []).append(data)
+
+
+def details(html):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)[1])
+
+
+def test_text_is_shown_as_text():
+    """A prompt, a reward's name, a part, a setting and a reason that try to be HTML stay text."""
+    tree = grown(EVIL, EVIL)
+    tree.nodes[4].status, tree.nodes[4].reason = Status.FAILED, EVIL
+    html = page(tree, facts={EVIL: EVIL}, notice=EVIL, clips=[Clip("chosen", np.zeros((3, 32, 32, 3), np.uint8))])
+    read = Text(html)
+    assert "".join(read.found["h1"]) == EVIL
+    assert len([tag for tag, _ in read.elements if tag == "script"]) == 2
+    assert not [tag for tag, _ in read.elements if tag == "img"]
+    data = details(html)
+    assert data["nodes"]["4"]["reason"] == EVIL
+    assert data["nodes"]["1"]["scores"][1]["parts"][0] == [EVIL, "1.000"]
+
+
+def test_it_asks_the_network_for_nothing():
+    html = page(grown(), clips=[Clip("chosen", np.zeros((3, 32, 32, 3), np.uint8))])
+    asked = [a[k] for _, a in Text(html).elements for k in ("src", "href", "poster", "srcset") if k in a]
+    assert asked and all(url.startswith("data:") for url in asked)
+    assert all(url.startswith("data:") for url in re.findall(r"url\([\"']?([^)\"']+)", html))
+    assert not re.search(r"@import|https?://", html)
+
+
+def test_what_it_says_of_a_tree():
+    tree = grown()
+    html = page(tree, judge=lambda node: Score(node.id / 100))
+    nodes = details(html)["nodes"]
+    assert len(nodes) == len(tree.nodes) - 1 == 12
+    assert [nodes[str(i)]["kind"] for i in (1, 2, 3, 4)] == ["chosen", "kept", "pruned", "pruned"]
+    assert nodes["5"]["parent"] == 1 and nodes["1"]["children"] == [5, 6] and nodes["1"]["parent"] is None
+    assert [(s["name"], s["value"]) for s in nodes["1"]["scores"]] == [
+        ("frame (short)", "0.100"), ("clip (long)", "\u22120.100"), ("judge (not seen by the search)", "0.010"),
+    ]  # fmt: skip
+    buttons = [a for tag, a in Text(html).elements if tag == "button" and "data-node" in a]
+    assert len(buttons) == 12
+    assert buttons[0]["aria-label"] == "Chunk 1, candidate 1, chosen, short 0.100, long \u22120.100, mixed \u22121.000"
+    assert "judge by chunk, 1: 0.010, 2: 0.050, 3: 0.090" in html  # along the chosen path: nodes 1, 5 and 9
+    assert "The judge beside the reward" in html and "Which chunk went where" not in html
+
+
+def test_an_unfinished_tree_and_one_without_judge_or_pictures():
+    tree = grown(finish=False)
+    assert [n.id for n in leading_path(tree)] == [1, 5, 9]
+    html = page(tree, notice="unfinished")
+    assert "leading path" in html and "The judge beside" not in html and "<video" not in html
+    for node in tree.nodes:
+        node.rendering, node.unit = None, None
+    assert "data:image/png" not in page(tree)
+    with pytest.raises(SettingError, match="no candidates yet"):
+        page(Tree("a red circle moving right"))
+
+
+def test_scores_that_are_no_numbers():
+    """A failed reward's NaN and infinity are words; the data stay JSON, the charts stay drawable."""
+    tree = grown()
+    tree.nodes[1].scores["clip"] = Score(float("nan"), {"motion": float("inf")})
+    html = page(tree)
+    assert details(html)["nodes"]["1"]["scores"][1] == {
+        "name": "clip (long)", "value": "\u2013", "parts": [["motion", "\u221e"]],
+    }  # fmt: skip
+    assert "nan" not in "".join(re.findall(r'(?: d|points|cx|cy)="([^"]*)"', html))
+
+
+def test_children_stand_beside_their_parents_and_the_chosen_on_top():
+    tree = grown()
+    drawn = picture(tree, (32, 32))
+    tops = {p.node: p.y for p in drawn.places}
+    assert tops[1] == tops[5] == tops[9] == min(tops.values())
+    for column in ([5, 6, 7, 8], [9, 10, 11, 12]):
+        assert sorted(column, key=tops.get) == column  # 5 and 6 are children of 1, 7 and 8 of 2
+    assert len({(p.x, p.y) for p in drawn.places}) == len(drawn.lines) == 12
+    assert drawn.lines[-1][0] == "chosen" and [text for *_, text in drawn.columns] == ["2 of 4 kept"] * 3
+
+
+def test_thumbnails_keep_each_different_frame_once():
+    from PIL import Image
+
+    tree = grown(chunks=1)
+    small = thumbnails(tree.nodes[1:])
+    assert small.cells == {1: (0, 0, 0), 2: (1, 1, 1), 3: (2, 2, 2), 4: (3, 3, 3)}
+    sheet = Image.open(io.BytesIO(base64.b64decode(small.url.split(",")[1])))
+    assert sheet.size == (64, 64) and [sheet.getpixel(xy)[0] for xy in ((0, 0), (40, 0), (0, 40), (40, 40))] == [
+        10,
+        20,
+        30,
+        40,
+    ]
+    many = grown(chunks=40, keep=4, branch=4)
+    for node in many.nodes[1:]:
+        node.rendering = torch.randint(0, 255, (3, 3, 96, 96), dtype=torch.uint8, generator=torch.manual_seed(node.id))
+    small = thumbnails(many.nodes[1:])
+    assert small.columns * small.rows * small.size[0] * small.size[1] <= 1.1 * MOST_PIXELS
+    assert len(small.cells) == len(many.nodes) - 1
+    assert thumbnails([Node(1, None, (), 1)]) is None
+
+
+def test_a_chart_of_known_numbers():
+    drawn = chart("reward", [0.0, None, 1.0, 0.5], {"part": [0.5] * 4}, [[0.0, 1.0]] * 4)
+    whole, part = drawn.lines
+    assert [(p[2], p[3]) for p in whole.points] == [(1, 0.0), (3, 1.0), (4, 0.5)] and whole.last == 0.5
+    assert whole.path.count("M") == 2 and part.path.count("M") == 1  # no line across the gap
+    assert [text for _, text in drawn.y_ticks] == ["0.0", "0.5", "1.0"]
+    assert whole.points[0][:2] == (drawn.left, drawn.bottom) and whole.points[-1][0] == drawn.right
+    assert chart("reward", [None, float("nan")]) is None
+    for flat in ([3.0], [3.0, 3.0]):  # no spread to scale by
+        ticks = [float(text) for _, text in chart("flat", flat).y_ticks]
+        assert ticks[0] < 3 < ticks[-1]
+
+
+def test_numbers_for_people():
+    assert [number(v) for v in (None, float("nan"), -0.25, 2)] == ["\u2013", "\u2013", "\u22120.250", "2.000"]
+    assert [amount(v) for v in (0, 950, 22.7e9, 9.01e13)] == ["0", "950", "22.7 G", "90.1 T"]
+
+
+def test_the_page_s_video_keeps_colours():
+    """The middle of a square of 3 pixels has its own colour, and so has the background; odd sides are no trouble."""
+    import av
+
+    pixels = np.full((4, 9, 11, 3), (15, 15, 23), np.uint8)
+    pixels[:, 3:6, 4:7] = (230, 51, 51)
+    with av.open(io.BytesIO(web_video(pixels, 8))) as file:
+        stream = file.streams.video[0]
+        assert stream.codec_context.pix_fmt == "yuv420p" and stream.average_rate == 8
+        frames = np.stack([f.to_ndarray(format="rgb24") for f in file.decode(video=0)]).astype(int)
+    assert frames.shape == (4, 18, 22, 3)
+    assert np.abs(frames[:, 8:10, 10:12] - (230, 51, 51)).max() <= 12
+    assert np.abs(frames[:, :4] - (15, 15, 23)).max() <= 6
+
+
+# ---- a real browser --------------------------------------------------------------------------------------------------
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Headless Chromium with a fresh profile."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e '.[test]'")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("Chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    opened.set_script_timeout(60)
+    yield opened
+    opened.quit()
+
+
+WAIT = "const done = arguments[arguments.length - 1], all = [...document.querySelectorAll('video')];"
+IN_STEP = (
+    WAIT
+    + """
+const look = () => all.every(v => v.currentTime > 0.3 && v.readyState >= 2)
+  ? done([all.map(v => v.currentTime), document.getElementById('frame').textContent]) : setTimeout(look, 20);
+look();"""
+)
+PIXEL = (
+    WAIT
+    + """
+const video = all[0], canvas = document.createElement('canvas');
+canvas.width = video.videoWidth; canvas.height = video.videoHeight;
+canvas.getContext('2d').drawImage(video, 0, 0);
+done([...canvas.getContext('2d').getImageData(32, 32, 1, 1).data]);"""
+)
+
+
+def test_in_chromium(browser, tmp_path):
+    """It loads without a word on the console, both videos play in step, a candidate opens and Escape closes it."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    red = np.full((16, 32, 32, 3), (230, 51, 51), np.uint8)
+    file = tmp_path / "report.html"
+    clips = [Clip("plain", red, {"judge": 0.4, "reward": 0.3}), Clip("chosen", red, {"judge": 0.5, "reward": 0.4})]
+    write_page(file, grown(EVIL, EVIL, chunks=7), clips=clips, judge=lambda node: Score(0.5))
+    for width in (1280, 400):
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == 400}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.get(file.as_uri())
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script("return document.title").startswith("</script>")
+    assert browser.find_element(By.TAG_NAME, "h1").text == EVIL
+
+    (plain, chosen), frame = browser.execute_async_script(IN_STEP)
+    assert abs(plain - chosen) < 1 / 8 and re.fullmatch(r"frame \d+ of 16", frame)
+    browser.find_element(By.ID, "play").click()
+    assert browser.execute_script("return [...document.querySelectorAll('video')].every(v => v.paused)")
+    shown = browser.execute_async_script(PIXEL)
+    assert np.abs(np.array(shown[:3]) - (230, 51, 51)).max() <= 8
+
+    browser.find_element(By.CSS_SELECTOR, "[data-node='1']").send_keys(Keys.ENTER)
+    dialog = browser.find_element(By.ID, "detail")
+    assert dialog.is_displayed() and "Chunk 1, candidate 1" in dialog.text and EVIL in dialog.text
+    dialog.find_element(By.XPATH, ".//button[.='Child 5']").click()
+    assert "Chunk 2, candidate 5" in dialog.text
+    dialog.send_keys(Keys.ESCAPE)
+    assert not dialog.is_displayed()
+    assert browser.execute_script("return document.activeElement.dataset.node") == "1"
+    assert browser.get_log("browser") == []
+
+
+def test_reduced_motion_waits_for_a_click(browser, tmp_path):
+    file = tmp_path / "report.html"
+    write_page(file, grown(), clips=[Clip("chosen", np.zeros((8, 32, 32, 3), np.uint8))])
+    calm = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", calm)
+    browser.get(file.as_uri())
+    assert browser.execute_script("return document.querySelector('video').paused")
+    assert browser.execute_script("return document.getElementById('play').textContent") == "Play"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
