@@ -147,7 +147,10 @@ def sibling_groups(generator, prompts: list[str], branch: int, seed: int) -> lis
 def save(groups: list[Group], path: Path) -> None:
     tensors = {}
     for i, g in enumerate(groups):
-        tensors |= {f"{i}.frames": torch.cat(g.clips), f"{i}.lengths": torch.tensor([len(c) for c in g.clips])}
+        tensors |= {
+            f"{i}.frames": torch.cat(g.clips).contiguous(),
+            f"{i}.lengths": torch.tensor([len(c) for c in g.clips]),
+        }
         tensors |= {f"{i}.scores": g.scores, f"{i}.preferences": g.preferences.contiguous()}
     about = {"prompts": json.dumps([g.prompt for g in groups]), "siblings": json.dumps([g.siblings for g in groups])}
     path.parent.mkdir(parents=True, exist_ok=True)

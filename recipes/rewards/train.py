@@ -166,12 +166,25 @@ def report(frame: FrameReward, clip: ClipReward, groups: list[Group]) -> dict[st
     return out
 
 
+def widened(eyes: dict[str, torch.Tensor], reader: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The frame reward's eyes for a reader that sees more colours, which count for nothing at first."""
+    state = {name: torch.zeros_like(value) for name, value in reader.state_dict().items()}
+    for name, value in eyes.items():
+        state[name][tuple(map(slice, value.shape))] = value
+    return state
+
+
+def preferring(groups: Sequence[Group], pairs: int = 3) -> list[Group]:
+    """Without the groups whose candidates are all alike: they teach next to nothing and take as long as the others."""
+    return [g for g in groups if (g.preferences[0] > 0).sum() >= pairs]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--frame-steps", type=int, default=1000)
-    parser.add_argument("--clip-steps", type=int, default=1400)
+    parser.add_argument("--frame-steps", type=int, default=1600)
+    parser.add_argument("--clip-steps", type=int, default=2600)
     parser.add_argument("--batch", type=int, default=8, help="groups a step of the clip reward; four times for frames")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -181,7 +194,7 @@ def main() -> None:
         args.frame_steps, args.clip_steps, args.batch = 3, 3, 2
     args.out.mkdir(parents=True, exist_ok=True)
     kinds = ("siblings", "renderings")
-    pools = [pool for kind in kinds if (pool := load(args.candidates, f"{kind}-train-*.safetensors"))]
+    pools = [pool for kind in kinds if (pool := preferring(load(args.candidates, f"{kind}-train-*.safetensors")))]
     if not pools:
         parser.error(f"{args.candidates} has no training candidates; make them with recipes/rewards/candidates.py")
     print(json.dumps({"training groups": [len(p) for p in pools]}), flush=True)
@@ -191,7 +204,7 @@ def main() -> None:
     train(eyes, forward_images(eyes), ["image"], pools, args, "frame-reward", args.frame_steps, 4 * args.batch)
     whole = ClipNetwork(vocabulary())
     whole.prompts.load_state_dict(eyes.prompts.state_dict())
-    whole.reader.load_state_dict(eyes.reader.state_dict())
+    whole.reader.load_state_dict(widened(eyes.reader.state_dict(), whole.reader))
     train(whole, forward_clips(whole), whole.outputs, pools, args, "clip-reward", args.clip_steps, args.batch)
 
     standardise(eyes, forward_images(eyes), pools[0][:200])
