@@ -2,15 +2,16 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
-from prunus import search
+from prunus import search, search_many
 from prunus.errors import ModelError
 from prunus.generators.streaming_video import StreamingVideo
 from prunus.pocket import path
 from prunus.rewards import ClipReward, FrameReward
-from prunus.strategies import StreamT1
+from prunus.strategies import BestOfN, StreamT1
 from prunus.worlds import sprites
 
 
@@ -51,3 +52,25 @@ def test_stream_t1_runs_on_them(video):
     assert frames.shape == (9, 3, 64, 64)
     assert torch.isfinite(frames).all()
     assert tree.spent.scoring.flops > 0
+
+
+def test_plain_videos_of_one_sprite_are_what_the_prompt_asks_for():
+    """The gate of the model card, on the prompts of the dev split."""
+    prompts = sprites.split("dev", sprites=1)
+    generator = StreamingVideo.load(path("video"), frames=21)
+    trees = search_many(prompts, generator, lambda frames, prompt: 0.0, BestOfN(1))
+    assert np.mean([sprites.judge(tree.best().output.numpy(), tree.prompt).value for tree in trees]) >= 0.5
+
+
+def test_the_clip_reward_orders_siblings_as_the_judge_does():
+    """Pairs of first chunks, which differ most: chance is 0.5, below 0.65 a reward is of no use for search."""
+    prompts = sprites.split("dev", sprites=1)
+    reward, generator = ClipReward.load(path("clip-reward")), StreamingVideo.load(path("video"), frames=3)
+    agreed = []
+    for tree in search_many(prompts, generator, reward, BestOfN(6)):
+        values = np.array([n.scores["clip-reward"].value for n in tree.finished])
+        clips = generator.render(tree.finished, reward.view)
+        truth = np.array([sprites.judge(clip.numpy(), tree.prompt).value for clip in clips])
+        apart = truth[:, None] - truth >= 0.05
+        agreed += (values[:, None] > values)[apart].tolist()
+    assert len(agreed) > 150 and np.mean(agreed) >= 0.65

@@ -7,8 +7,9 @@ phrase:
 
     slot[t, p] = MLP(attended features, attended place, phrase p)      slot[t, -1] = MLP(mean and maximum of all cells)
 
-``FrameNetwork`` scores an image by its slots alone. ``ClipNetwork`` lets each slot attend over time, to its value and
-its change since the frame before, and scores the pooled result. Dimensions: n contents, p phrases, f frames, d width.
+``FrameNetwork`` scores an image by its slots alone. ``ClipNetwork`` sees each frame's change since the frame before as
+three more colours, because a sprite's step of two pixels is less than a cell of the grid; it lets each slot attend over
+time, to its value and its change, and scores the pooled result. Dimensions: n contents, p phrases, f frames, d width.
 """
 
 from __future__ import annotations
@@ -55,12 +56,12 @@ class PromptEncoder(nn.Module):
 
 
 class FrameReader(nn.Module):
-    """Frames (f, 3, height, width) and each one's phrases (f, p, d) to slots (f, p + 1, d); the last is the whole."""
+    """Frames (f, colours, height, width) and their phrases (f, p, d) to slots (f, p + 1, d), the last the whole."""
 
-    def __init__(self, width: int, channels: Sequence[int], heads: int) -> None:
+    def __init__(self, width: int, channels: Sequence[int], heads: int, colours: int = 3) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(zip([3, *channels[:-1]], channels, strict=True)):
+        for i, (before, after) in enumerate(zip([colours, *channels[:-1]], channels, strict=True)):
             # In place, because writing another copy of the first, large maps would take as long as convolving them.
             layers += [nn.Conv2d(before, after, 4 if i == 0 else 3, 2 if i < 3 else 1, 1), nn.ReLU(inplace=True)]
         self.grid = nn.Sequential(*layers)
@@ -109,6 +110,7 @@ class RewardNetwork(nn.Module):
     """
 
     outputs: ClassVar[tuple[str, ...]]
+    colours: ClassVar[int] = 3
 
     def __init__(
         self,
@@ -127,7 +129,7 @@ class RewardNetwork(nn.Module):
             "normalisation": {name: [0.0, 1.0] for name in self.outputs} | (normalisation or {}),
         }
         self.prompts = PromptEncoder(vocabulary, width)
-        self.reader = FrameReader(width, channels, heads)
+        self.reader = FrameReader(width, channels, heads, self.colours)
         self.judge = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, len(self.outputs)))
 
     def verdict(self, slots: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
@@ -154,6 +156,7 @@ class ClipNetwork(RewardNetwork):
     """Clips of any lengths, each (f, 3, height, width) in [0, 1], and one prompt each to scores (n, 4)."""
 
     outputs = ("overall", "visual", "motion", "text")
+    colours = 6
 
     def __init__(self, vocabulary: Sequence[str], layers: int = 2, **settings) -> None:
         super().__init__(vocabulary, **settings)
@@ -167,7 +170,8 @@ class ClipNetwork(RewardNetwork):
         asked, there = self.prompts(prompts)
         lengths = [len(clip) for clip in clips]
         owner = torch.repeat_interleave(torch.tensor(lengths, device=asked.device))
-        frames = torch.cat(list(clips))
+        # A change of half the range is as much as a colour of the whole: steps are what the clip reward is for.
+        frames = torch.cat([torch.cat([c, 2 * torch.diff(c, dim=0, prepend=c[:1])], 1) for c in clips])
         first, place = _distinct(frames, [p for p, n in zip(prompts, lengths, strict=True) for _ in range(n)])
         slots = self.reader(frames[first], asked[owner[first]])[place].split(lengths)
         asked = torch.cat([asked, torch.zeros_like(asked[:, :1])], 1)  # the whole asks for nothing
