@@ -158,9 +158,7 @@ def check_same(found: Any, tree: Any) -> None:
         ours = [[n.scores[name].value for name in ("frame-reward", "clip-reward")] for n in nodes]
         apart = max(apart, float(np.abs(np.sort(ours, 0) - np.sort(theirs, 0)).max()))
     if steps > 1 or apart > 1e-3:
-        raise SystemExit(
-            f"the two differ: pixels by {steps} steps, scores by {apart:.2g}; speeds cannot be compared"
-        )
+        raise SystemExit(f"the two differ: pixels by {steps} steps, scores by {apart:.2g}; speeds cannot be compared")
 
 
 def main() -> None:
