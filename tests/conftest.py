@@ -1,6 +1,7 @@
 """Shared fixtures: a whole streaming-video folder of the real architectures, tiny and random."""
 
 import json
+import sys
 
 import pytest
 
@@ -74,3 +75,15 @@ def video_model(video_folder):
     from prunus.generators.video_model import VideoModel
 
     return VideoModel.load(video_folder)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A fresh working folder with a module of rewards, which ``--reward`` finds there."""
+    from command_line import REWARDS
+
+    (tmp_path / "user_rewards.py").write_text(REWARDS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "user_rewards", raising=False)
+    return tmp_path

@@ -8,54 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import BOTH, run
 
 from prunus import Tree
-from prunus.cli import main
 from prunus.commands import methods
 from prunus.report.media import read_video
 
 PROMPT = "a red circle moving right"
-REWARDS = """
-stop_after = None
-
-def red(frames, prompt):
-    global stop_after
-    if stop_after is not None:
-        stop_after -= 1
-        if stop_after < 0:
-            raise KeyboardInterrupt
-    return float(frames[:, 0].mean() - frames[:, 2].mean())
-
-def calm(frames, prompt):
-    return -float(frames.std())
-
-def broken(frames, prompt):
-    raise ValueError("no such colour")
-
-def word(frames, prompt):
-    return "good"
-
-number = 3
-"""
-BOTH = ("--reward", "cli_rewards:calm", "--reward", "cli_rewards:red")
 OUTPUTS = {"video.mp4", "plain.mp4", "side-by-side.mp4", "contact-sheet.png", "tree.json", "run.json", "result.json"}
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A fresh working folder with a module of rewards, which ``--reward`` finds there."""
-    (tmp_path / "cli_rewards.py").write_text(REWARDS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "cli_rewards", raising=False)
-    return tmp_path
-
-
-def run(*arguments):
-    """Run the command line; returns its exit code."""
-    with pytest.raises(SystemExit) as stopped:
-        main([str(a) for a in arguments])
-    return stopped.value.code or 0
 
 
 def made(folder):
@@ -112,14 +72,14 @@ def test_json_is_one_object_and_quiet_is_quiet(here, video_folder, capsys):
 
 @pytest.mark.parametrize("options", [("beam", "--keep", 1), ("best-of-n", "--n", 3), ("plain",)])
 def test_other_methods(here, video_folder, capsys, options):
-    assert video(video_folder, "--reward", "cli_rewards:red", "--json", "--method", *options) == 0
+    assert video(video_folder, "--reward", "user_rewards:red", "--json", "--method", *options) == 0
     (one,) = json.loads(capsys.readouterr().out)["videos"]
     assert one["chosen"]["reward"] >= one["plain"]["reward"] or options[0] == "beam"
     assert made("runs/video-001") == OUTPUTS
 
 
 def test_plain_is_the_first_candidate_of_best_of_n(here, video_folder):
-    video(video_folder, "--reward", "cli_rewards:red", "--method", "plain", "--out", "p")
+    video(video_folder, "--reward", "user_rewards:red", "--method", "plain", "--out", "p")
     video(video_folder, *BOTH, "--out", "t")
     assert (read_video("p/video.mp4") == read_video("t/plain.mp4")).all()
     assert (read_video("p/video.mp4") == read_video("p/plain.mp4")).all()
@@ -156,7 +116,7 @@ def test_recommended_settings_are_used_and_printed_unless_given(here, video_fold
 
 def test_an_interrupted_run_is_finished_to_the_same_video(here, video_folder, capsys, monkeypatch):
     assert video(video_folder, *BOTH, "--frames", 9, "--out", "whole", "--quiet") == 0
-    rewards = sys.modules["cli_rewards"]
+    rewards = sys.modules["user_rewards"]
     monkeypatch.setattr(rewards, "stop_after", 6)  # in the second round
     assert video(video_folder, *BOTH, "--frames", 9, "--out", "cut", "--quiet") == 130
     assert "prunus video --resume cut" in capsys.readouterr().err
@@ -175,12 +135,12 @@ def test_an_interrupted_run_is_finished_to_the_same_video(here, video_folder, ca
 def test_an_interrupted_file_of_prompts_goes_on(here, video_folder, capsys, monkeypatch):
     monkeypatch.setattr("prunus.commands.video.GROUP", 1)
     Path("prompts.txt").write_text(f"{PROMPT}\na blue cross standing still\na green square moving up\n")
-    methods.find_reward("cli_rewards:red", methods.WHOLE)
-    monkeypatch.setattr(sys.modules["cli_rewards"], "stop_after", 8)  # in the second prompt's search
+    methods.find_reward("user_rewards:red", methods.WHOLE)
+    monkeypatch.setattr(sys.modules["user_rewards"], "stop_after", 8)  # in the second prompt's search
     command = ("--prompts", "prompts.txt", "--model", video_folder, "--frames", 6, "--out", "many", "--json")
     assert run("video", *command, *BOTH, "--keep", 1, "--branch", 2) == 130
     before = Path("many/001-a-red-circle-moving-right/video.mp4").stat().st_mtime_ns
-    monkeypatch.setattr(sys.modules["cli_rewards"], "stop_after", None)
+    monkeypatch.setattr(sys.modules["user_rewards"], "stop_after", None)
     capsys.readouterr()
     assert run("video", "--resume", "many", "--json") == 0
     assert len(json.loads(capsys.readouterr().out)["videos"]) == 3
@@ -188,8 +148,8 @@ def test_an_interrupted_file_of_prompts_goes_on(here, video_folder, capsys, monk
 
 
 def test_interrupted_before_the_first_round_leaves_nothing(here, video_folder, capsys, monkeypatch):
-    methods.find_reward("cli_rewards:red", methods.WHOLE)
-    monkeypatch.setattr(sys.modules["cli_rewards"], "stop_after", 1)
+    methods.find_reward("user_rewards:red", methods.WHOLE)
+    monkeypatch.setattr(sys.modules["user_rewards"], "stop_after", 1)
     assert video(video_folder, *BOTH) == 130
     assert "nothing was saved" in capsys.readouterr().err and not Path("runs").exists()
 
@@ -204,7 +164,7 @@ def test_nothing_is_overwritten_unless_forced(here, video_folder, capsys):
     Path("out").mkdir()
     Path("out/notes.txt").write_text("mine")
     Path("out/result.json").write_text("old")
-    few = ("--method", "plain", "--reward", "cli_rewards:red", "--out", "out", "--frames", 3)
+    few = ("--method", "plain", "--reward", "user_rewards:red", "--out", "out", "--frames", 3)
     assert video(video_folder, *few) == 2 and "--force" in capsys.readouterr().err
     assert video(video_folder, *few, "--force", "--budget", "nfe=1") == 2
     assert Path("out/result.json").read_text() == "old"  # a refused run leaves the older one alone
@@ -239,12 +199,12 @@ BAD = {
     "prompts file binary": (["--prompts", "binary.txt"], "UTF-8"),
     "prompt of a file": (["--prompts", "dogs.txt"], "dogs.txt"),
     "prompt and file": ([PROMPT, "--prompts", "dogs.txt"], "PROMPT or --prompts"),
-    "reward path": ([PROMPT, "--reward", "cli_rewards"], "package.module:Name"),
+    "reward path": ([PROMPT, "--reward", "user_rewards"], "package.module:Name"),
     "reward module": ([PROMPT, "--reward", "no_such_module:red"], "no_such_module"),
-    "reward name": ([PROMPT, "--reward", "cli_rewards:blue"], "no 'blue'"),
-    "reward kind": ([PROMPT, "--reward", "cli_rewards:number"], "is a int"),
-    "reward raises": ([PROMPT, *BOTH[:2], "--reward", "cli_rewards:broken"], "no such colour"),
-    "reward says a word": ([PROMPT, *BOTH[:2], "--reward", "cli_rewards:word"], "'good'"),
+    "reward name": ([PROMPT, "--reward", "user_rewards:blue"], "no 'blue'"),
+    "reward kind": ([PROMPT, "--reward", "user_rewards:number"], "is a int"),
+    "reward raises": ([PROMPT, *BOTH[:2], "--reward", "user_rewards:broken"], "no such colour"),
+    "reward says a word": ([PROMPT, *BOTH[:2], "--reward", "user_rewards:word"], "'good'"),
     "three rewards": ([PROMPT, *BOTH, *BOTH[:2]], "at most two"),
     "out below a file": ([PROMPT, "--out", "empty.txt/run"], "cannot be written"),
     "out is a file": ([PROMPT, "--out", "empty.txt"], "cannot be written"),

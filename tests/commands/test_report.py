@@ -4,40 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-import pytest
-
-from prunus.cli import main
-
-REWARDS = """
-stop_after = None
-
-def red(frames, prompt):
-    global stop_after
-    if stop_after is not None:
-        stop_after -= 1
-        if stop_after < 0:
-            raise KeyboardInterrupt
-    return float(frames[:, 0].mean() - frames[:, 2].mean())
-
-def calm(frames, prompt):
-    return -float(frames.std())
-"""
-BOTH = ("--reward", "page_rewards:calm", "--reward", "page_rewards:red")
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    (tmp_path / "page_rewards.py").write_text(REWARDS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "page_rewards", raising=False)
-    return tmp_path
-
-
-def run(*arguments):
-    with pytest.raises(SystemExit) as stopped:
-        main([str(a) for a in arguments])
-    return stopped.value.code or 0
+from command_line import BOTH, run
 
 
 def video(folder, *arguments):
@@ -60,7 +27,7 @@ def test_a_page_of_a_finished_run(here, video_folder, capsys):
 
 def test_another_method_has_no_table_of_sinks(here, video_folder, capsys):
     prompt = ("a red circle moving right", "--frames", 3, "--method", "best-of-n", "--n", 2)
-    assert video(video_folder, *prompt, "--reward", "page_rewards:red", "--out", "a") == 0
+    assert video(video_folder, *prompt, "--reward", "user_rewards:red", "--out", "a") == 0
     assert run("report", "a") == 0 and "a/report.html" in capsys.readouterr().out
     html = Path("a/report.html").read_text()
     assert "Which chunk went where" not in html and "BestOfN" in html
@@ -81,8 +48,8 @@ def test_an_interrupted_run_says_what_is_there(here, video_folder, capsys, monke
     monkeypatch.setattr("prunus.commands.video.GROUP", 1)
     from prunus.commands import methods
 
-    methods.find_reward("page_rewards:red", methods.WHOLE)
-    monkeypatch.setattr(sys.modules["page_rewards"], "stop_after", 6)  # in the second round
+    methods.find_reward("user_rewards:red", methods.WHOLE)
+    monkeypatch.setattr(sys.modules["user_rewards"], "stop_after", 6)  # in the second round
     assert video(video_folder, "a red circle moving right", "--frames", 9, *BOTH, "--out", "cut") == 130
     assert run("report", "cut") == 0
     html = Path("cut/report.html").read_text()
