@@ -208,7 +208,7 @@ class PublishedSearch:
         child.noise = x
         child.cache.spec = CacheSpec(**{**vars(child.cache.spec), "ema": s.ema})
         action = _action(child.cache, child.gates if s.memory else (), start)
-        sigmas = model.streaming.sigmas
+        sigmas = model.streaming.sampler.sigmas
         for step, sigma in enumerate(sigmas):
             x0 = x - sigma * self._call(x, 1000 * sigma, child.cache, text, start, action)
             action = ""

@@ -101,7 +101,7 @@ class Meter(ScriptedGenerator):
 
     def _grow(self, ask, pays):
         done = sum(len(n.unit["values"]) for n in ask.parent.lineage)
-        count = min(self.pieces - ask.parent.state.inside, ask.how.pieces or self.pieces)
+        count = min(self.pieces - ask.parent.state.inside, ask.how.steps or self.pieces)
         self.meter["flops"] += sum(10 * position for position in range(done + 1, done + count + 1))
         return super()._grow(ask, pays)
 

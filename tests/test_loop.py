@@ -169,7 +169,7 @@ def test_a_budget_too_small_is_refused_in_each_search_of_many():
     ("method", "does", "message"),
     [
         ("select", lambda self, tree: [tree.ask(tree.root)] if tree.round < 2 else [], "node 0, which is closed"),
-        ("select", lambda self, tree: [tree.ask(n, pieces=1) for n in tree.frontier for _ in "12"], "continued once"),
+        ("select", lambda self, tree: [tree.ask(n, steps=1) for n in tree.frontier for _ in "12"], "continued once"),
         ("select", lambda self, tree: {}["x"], "strategy Broken raised KeyError in round 0: 'x'"),
         ("prune", lambda self, tree: [tree.root] if tree.round else (), "node 0 is closed and cannot become pruned"),
         ("prune", lambda self, tree: tree.fresh, "ended the search before a candidate was finished"),

@@ -98,7 +98,7 @@ def test_the_tree_is_always_a_tree(strategy, generator, reward, budget, seed):
             assert i == 0
             continue
         assert node.parent is tree.nodes[node.parent.id] and node.parent.id < i
-        assert node.depth == node.parent.depth + 1
+        assert node.depth == node.parent.depth + node.parent.boundary
         assert node in node.parent.children
         grown_in.setdefault(node.parent.id, []).append(node.round)
         if node.parent.boundary:
@@ -194,7 +194,7 @@ def test_what_is_settled_is_the_answers_beginning_each_unit_once(strategy, gener
                 played += event.nodes
     except PrunusError:
         return
-    assert played == event.tree.result.lineage
+    assert played == event.tree.result.units()
 
 
 def test_a_beam_of_one_settles_every_unit_as_it_is_grown():
@@ -212,11 +212,12 @@ def test_early_rejection_and_plain_search_see_the_same_candidates():
     @dataclass(frozen=True)
     class Halves(BestOfN):
         def select(self, tree):
-            return [tree.ask(a.parent, pieces=2) for a in super().select(tree)]
+            return [tree.ask(a.parent, steps=2) for a in super().select(tree)]
 
     generator = ScriptedGenerator(units=3, pieces=4)
     plain, halves = (search("a prompt", generator, ScriptedReward(), s(n=3)) for s in (BestOfN, Halves))
-    assert [n.depth for n in plain.finished] == [3, 3, 3] and [n.depth for n in halves.finished] == [6, 6, 6]
+    assert [len(n.lineage) for n in plain.finished] == [3, 3, 3]
+    assert [len(n.lineage) for n in halves.finished] == [6, 6, 6] and [n.depth for n in halves.finished] == [3, 3, 3]
     assert [plain.generator.output(n) for n in plain.finished] == [halves.generator.output(n) for n in halves.finished]
     assert plain.spent.generating.nfe == halves.spent.generating.nfe
 

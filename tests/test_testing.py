@@ -32,8 +32,8 @@ PROMPTS = ["a prompt", "another"]
         (ScriptedGenerator(units=1), {}),
         (ScriptedGenerator(units=6, early=0.3, failing=0.2), {}),
         (ScriptedGenerator(units=3, pieces=4), {}),
-        (ScriptedGenerator(units=3, pieces=4), {"pieces": 1}),
-        (ScriptedGenerator(units=3, pieces=5), {"pieces": 3}),
+        (ScriptedGenerator(units=3, pieces=4), {"steps": 1}),
+        (ScriptedGenerator(units=3, pieces=5), {"steps": 3}),
     ],
 )
 def test_the_scripted_generator_keeps_the_contract(generator, how):

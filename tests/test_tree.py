@@ -40,7 +40,8 @@ def test_a_failed_child_keeps_its_branch_index(tree):
 def test_continuing_a_partial_node_opens_no_branch(tree):
     [partial] = grow(tree, tree.root, boundary=False)
     [rest] = grow(tree, partial)
-    assert (partial.path, rest.path, rest.depth) == ((0,), (0,), 2)
+    assert (partial.path, partial.depth, rest.path, rest.depth) == ((0,), 1, (0,), 1)
+    assert rest.units() == [rest] and partial.units() == [partial] and rest.fork is tree.root
     assert grow(tree, rest)[0].path == (0, 0)
 
 
@@ -126,7 +127,7 @@ def test_none_leaves_a_node_unscored_and_words_are_no_score(tree):
 
 
 def test_unknown_fields_of_how_are_refused(tree):
-    with pytest.raises(SettingError, match="'scripted-generator' does not know how to grow by heat; it knows: pieces"):
+    with pytest.raises(SettingError, match="'scripted-generator' does not know how to grow by heat; it knows: steps"):
         tree.ask(tree.root, heat=1.0)
     with pytest.raises(SettingError, match="no generator"):
         Tree("a prompt").ask(Tree("a prompt").root)

@@ -19,8 +19,8 @@ class Wild(Strategy):
         for node in tree.frontier:
             tree.note(node)["offers"] = tree.note(node).get("offers", 0.0) + 1
             if rng.random() < 0.8 or node is tree.root:
-                pieces = int(rng.integers(1, 3)) if self.partial and rng.random() < 0.5 else None
-                asks += [tree.ask(node, pieces=pieces)] * (int(rng.integers(1, 4)) if node.boundary else 1)
+                steps = int(rng.integers(1, 3)) if self.partial and rng.random() < 0.5 else None
+                asks += [tree.ask(node, steps=steps)] * (int(rng.integers(1, 4)) if node.boundary else 1)
         return [asks[i] for i in rng.permutation(len(asks))] or [tree.ask(n) for n in tree.frontier]
 
     def to_score(self, tree):

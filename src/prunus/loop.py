@@ -112,9 +112,8 @@ def _call(tree: Tree, work: Work) -> Coroutine[Work, Done, Sequence[Any]]:
     return done.results
 
 
-def _plan(generator: Generator, rewards: Iterable[Reward], finishes_all: bool, asks: Sequence[Ask]) -> Cost:
+def _plan(generator: Generator, rewards: Sequence[Reward], strategy: Strategy, asks: Sequence[Ask]) -> Cost:
     """What a round of asks takes and then finishing one of them, whichever it is (or all), at most."""
-    rewards = list(rewards)
     widest = max((r.view for r in rewards), key=lambda view: view.units or math.inf)
 
     def rating(depth: int) -> Cost:
@@ -126,20 +125,26 @@ def _plan(generator: Generator, rewards: Iterable[Reward], finishes_all: bool, a
         round_cost += generator.render_cost(unseen, widest)
     finishes = []
     for ask in asks:
-        depth, more = ask.parent.depth + 1, max(0, generator.units_left(ask.parent) - 1)
-        finish = generator.finish_cost(ask) + generator.render_price() * more
-        if finishes_all:
+        begins = ask.parent.boundary
+        depth, more = ask.parent.depth + begins, max(0, generator.units_left(ask.parent) - begins)
+        # A unit that is grown in several rounds is rendered and rated in each of them.
+        rounds = strategy.rounds_per_unit
+        again = max(0, rounds - 1 - (0 if begins else ask.parent.piece))
+        finish = generator.finish_cost(ask) + generator.render_price() * (again + rounds * more)
+        if strategy.finishes_all:
             finish += rating(depth + more)
         else:
             round_cost += rating(depth)
-            finish += sum((rating(d) for d in range(depth + 1, depth + more + 1)), Cost())
+            finish += rating(depth) * again
+            finish += sum((rating(d) * rounds for d in range(depth + 1, depth + more + 1)), Cost())
         finishes.append(finish)
-    return round_cost + (sum(finishes, Cost()) if finishes_all else Cost.most(finishes))
+    return round_cost + (sum(finishes, Cost()) if strategy.finishes_all else Cost.most(finishes))
 
 
 def lost_renderings(nodes: Iterable[Node], view: View) -> list[Node]:
     """The nodes in these views whose renderings were paid for before the tree was saved, and are gone."""
-    seen = dict.fromkeys(n for node in nodes for n in node.lineage[-(view.units or 0) :])
+    units = {node: view.units or node.depth for node in nodes}
+    seen = dict.fromkeys(n for node in units for n in node.lineage if n.depth > node.depth - units[node])
     return [n for n in seen if n.rendered and n.rendering is None]
 
 
@@ -166,7 +171,7 @@ def run_loop(tree: Tree, rewards: dict[str, Reward], strategy: Strategy, budget:
     limited, begun = budget != Budget(), False
 
     def plan(asks: Sequence[Ask]) -> Cost:
-        return _plan(generator, rewards.values(), strategy.finishes_all, asks)
+        return _plan(generator, list(rewards.values()), strategy, asks)
 
     while True:
         tree.begin_round()
@@ -229,7 +234,7 @@ def run_loop(tree: Tree, rewards: dict[str, Reward], strategy: Strategy, budget:
     if not tree.finished:
         raise SearchError(f"{who} ended the search before a candidate was finished")
     tree.result = strategy.choose(tree)
-    if rest := tree.result.lineage[tree.settled :]:
+    if rest := tree.result.units()[tree.settled :]:
         yield Event("settled", tree, tuple(rest))
     tree.settled = tree.result.depth
     yield Event("finished", tree, (tree.result,))

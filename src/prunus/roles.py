@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """Which of a candidate's units a reward reads: the last ``units`` of them, or all (None)."""
+    """Which of a candidate's units a reward reads: the last ``units`` of them, or all (None).
+
+    With ``progress`` each content is a pair: what is seen, and how many steps the last unit has been grown by. That is
+    for rewards that judge unfinished units.
+    """
 
     units: int | None = None
+    progress: bool = False
 
     def __post_init__(self) -> None:
         require(self.units is None or self.units >= 1, "units", self.units, "at least 1, or None for all")
@@ -39,7 +44,11 @@ class How:
 
 @dataclass(frozen=True)
 class Ask:
-    """One wish of a strategy: a parent, and how to grow it. ``path`` and ``seed`` fix every draw of the child."""
+    """One wish of a strategy: a parent, and how to grow it. ``path`` and ``seed`` fix every draw of the child.
+
+    A generator whose units take several steps may let ``how.steps`` say how many of them to take now. The child then
+    ends inside its unit, unless that is complete, and asking for it goes on where it ended.
+    """
 
     parent: Node
     how: How
@@ -107,7 +116,7 @@ class Generator:
         return Cost()
 
     def units_left(self, node: Node) -> int:
-        """How many more units a candidate can have, at most."""
+        """How many more units can be begun after this node's, at most."""
         return 0
 
     def render_cost(self, nodes: Sequence[Node], view: View) -> Cost:
@@ -169,11 +178,13 @@ class Strategy:
     A strategy is a frozen dataclass of its hyper-parameters; what it must remember stands in ``tree.notes``.
     ``revisits`` says that it may grow a node again in a later round; such nodes stay open and keep their state.
     ``finishes_all`` says that it finishes every candidate that it begins and scores finished ones only; a budget then
-    begins as many as it pays for. Elsewhere the cost of finishing one is kept in reserve.
+    begins as many as it pays for. Elsewhere the cost of finishing one is kept in reserve. ``rounds_per_unit`` is the
+    most rounds in which it grows one unit, each of which scores it; more than 1 for strategies that stop inside units.
     """
 
     revisits: ClassVar[bool] = False
     finishes_all: ClassVar[bool] = False
+    rounds_per_unit: int = 1
     reward: str | None = None  # the reward that ``value`` reads; None: the only one
 
     @property

@@ -40,7 +40,10 @@ _FORWARD = {
 
 @dataclass(eq=False)
 class Node:
-    """A partial candidate. ``path`` holds the branch index at every fork since the root; ``depth`` counts units."""
+    """A partial candidate. ``path`` holds the branch index at every fork since the root.
+
+    ``depth`` counts units, one that is only begun among them: the nodes that a unit is grown in share its depth.
+    """
 
     id: int
     parent: Node | None = field(repr=False)
@@ -73,6 +76,27 @@ class Node:
             nodes.append(node)
             node = node.parent
         return nodes[::-1]
+
+    def units(self, last: int | None = None) -> list[Node]:
+        """The nodes that end its ``last`` units (None: all of them). This node ends the last, however far it has come.
+
+        What a unit was like when it was half done is left out; ``lineage`` has that too.
+        """
+        ends = [node for node in self.lineage if node.boundary or node is self]
+        return ends if last is None else ends[-last:]
+
+    @property
+    def piece(self) -> int:
+        """Which node of its unit this is, from 1 on: more than 1 if the unit was left and gone on with."""
+        return sum(node.depth == self.depth for node in self.lineage)
+
+    @property
+    def fork(self) -> Node | None:
+        """The node from whose end this one's unit was begun: its siblings have the same. None for the root."""
+        node = self.parent
+        while node is not None and not node.boundary:
+            node = node.parent
+        return node
 
     def move(self, status: Status) -> None:
         """Change the status; only forwards."""
@@ -199,7 +223,8 @@ class Tree:
         """Append what a round of asks has grown."""
         new = []
         for ask, g in zip(asks, grown, strict=True):
-            node = Node(len(self.nodes), ask.parent, ask.path, ask.parent.depth + 1, how=asdict(ask.how), cost=g.cost)
+            depth = ask.parent.depth + ask.parent.boundary  # going on inside a unit begins none
+            node = Node(len(self.nodes), ask.parent, ask.path, depth, how=asdict(ask.how), cost=g.cost)
             node.round = self.round
             if isinstance(g, Failed):
                 node.fail(g.reason)
@@ -243,8 +268,10 @@ class Tree:
         self._whole = None
 
     def newly_settled(self) -> list[Node]:
-        """Nodes that all live candidates have come to share since the last call, in order."""
-        live = [n.lineage for n in self.having(Status.OPEN, Status.DONE) if n.parent is not None]
+        """Whole units that all live candidates have come to share since the last call, in order."""
+        live = [
+            [u for u in n.units() if u.boundary] for n in self.having(Status.OPEN, Status.DONE) if n.parent is not None
+        ]
         if not live or any(n is self.root for n in self.frontier):
             return []
         shared = 0

@@ -59,7 +59,7 @@ def test_the_folder_loads_as_a_streaming_model(tmp_path, checkpoint, video_folde
     settings = json.loads((out / "streaming.json").read_text()) | {"size": [64, 64], "text_length": 12}
     (out / "streaming.json").write_text(json.dumps(settings))
     model = VideoModel.load(out)
-    assert model.streaming.sigmas == pytest.approx([1, 0.9375, 5 / 6, 0.625])
+    assert model.streaming.sampler.sigmas == pytest.approx([1, 0.9375, 5 / 6, 0.625])
     model.text("a red circle")  # the base's text encoder feeds the converted transformer
     assert model.config.num_layers == 1
 
@@ -67,7 +67,7 @@ def test_the_folder_loads_as_a_streaming_model(tmp_path, checkpoint, video_folde
 @pytest.mark.parametrize("family, sigmas", [("causvid", [1, 0.757, 0.522]), ("longlive", [1, 0.9375, 5 / 6, 0.625])])
 def test_every_family_has_a_streaming_file_that_loads(tmp_path, checkpoint, family, sigmas, capsys):
     assert run(checkpoint, tmp_path / "out", "--family", family) == 0
-    assert Streaming.load(tmp_path / "out").sigmas == pytest.approx(sigmas)
+    assert Streaming.load(tmp_path / "out").sampler.sigmas == pytest.approx(sigmas)
     text = capsys.readouterr().out
     assert "weights   generator_ema of the checkpoint (also there: generator; --weights chooses)" in text
     assert "missing   vae, text_encoder, tokenizer: copy them" in text

@@ -141,6 +141,7 @@ def test_rendering_decodes_each_chunk_once_and_rounds_to_8_bit(video, monkeypatc
         type(video.model.decoder), "decode", lambda self, z, f: calls.append(len(z)) or decode(self, z, f)
     )
     per_chunk = video.model.decode_flops(3)
+    video.model.decode_flops(3, False)  # counted once, by decoding
     calls.clear()
     tree = start(video)
     parents = grow(tree, [tree.root] * 2)
@@ -211,3 +212,54 @@ def test_bad_settings_and_prompts(video):
 def test_it_keeps_the_contract_of_a_generator(video, how):
     # Rendering rounds to 8 bit, so a difference of 1e-6 before it may be one step of 1/255 after it.
     check_generator(StreamingVideo(video.model, 15), [PROMPT, OTHER], tolerance=1.01 / 255, how=how)
+
+
+@pytest.mark.parametrize("euler", [None, 6])
+def test_a_chunk_in_pieces_is_the_chunk_in_one(video_model, euler):
+    """Whatever the pieces; rows that are at different steps share a batch; only the parent's first child commits it."""
+    sampler = video_model.streaming.euler(euler) if euler else None
+    video = StreamingVideo(video_model, 6, sampler)
+    whole, pieces = start(video), start(video)
+    (a,) = grow(whole, [whole.root])
+    b, c = grow(whole, [a, a])
+    (half,) = grow(pieces, [pieces.root], steps=1)
+    assert not half.boundary and half.status.value == "open" and half.depth == 1 and half.unit["step"] == 1
+    (rest,) = grow(pieces, [half])
+    assert rest.boundary and rest.path == a.path and half.cost.nfe + rest.cost.nfe == a.cost.nfe == video.steps
+    assert torch.allclose(rest.unit["latents"], a.unit["latents"], atol=1e-5)
+    asks = pieces.number([pieces.ask(rest, steps=1), pieces.ask(rest, steps=3)])
+    first, second = pieces.add(asks, video.grow(asks))
+    assert (first.cost.nfe, second.cost.nfe) == (1 + 1, 3) and video.cost(asks).nfe == 1 + 3  # committed by now
+    ends = [pieces.ask(first), pieces.ask(second)]
+    promised = video.cost(pieces.number(ends))
+    for node, end in zip((b, c), pieces.add(ends, video.grow(pieces.number(ends))), strict=True):
+        assert end.depth == 2 and end.status.value == "done"
+        assert torch.allclose(end.unit["latents"], node.unit["latents"], atol=1e-5)
+    assert promised.nfe == 2 * video.steps - 4
+
+
+def test_a_preview_is_the_clean_estimate_and_says_how_far_it_is(video_model):
+    video = StreamingVideo(video_model, 6)
+    tree = start(video)
+    (half,) = grow(tree, [tree.root], steps=2)
+    (whole,) = grow(tree, [half])
+    (shown, steps), (last, all_steps) = video.render([half, whole], View(1, progress=True))
+    assert (steps, all_steps) == (2, 4) and shown.shape == last.shape == (3, 3, 64, 64)
+    expected, _ = video_model.decoder.decode(half.unit["latents"][None], [None])
+    assert torch.allclose(shown, expected[0], atol=1 / 255)
+    assert len(video.render([whole], WHOLE)[0]) == 3  # the estimate is not a part of the video
+
+
+def test_a_search_stopped_inside_a_chunk_goes_on(video_model, tmp_path):
+    video = StreamingVideo(video_model, 6)
+    tree = start(video)
+    (a,) = grow(tree, [tree.root])
+    (half,) = grow(tree, [a], steps=2)
+    tree.settle(())
+    tree.save(tmp_path)
+    loaded = Tree.load(tmp_path, video)
+    (state, cost) = video.restore([loaded.nodes[half.id]], PROMPT)[0]
+    loaded.nodes[half.id].state = state
+    assert cost.nfe == 1  # chunk 1's commit
+    (b,), (again,) = grow(tree, [half]), grow(loaded, [loaded.nodes[half.id]])
+    assert torch.allclose(b.unit["latents"], again.unit["latents"], atol=1e-5)

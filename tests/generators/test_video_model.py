@@ -20,7 +20,7 @@ def folder(video_folder, tmp_path):
 
 def test_sigmas_are_warped_by_the_shift(video_model):
     # card 01: 1000, 750, 500, 250 with shift 5 become 1000, 937.5, 833.3, 625
-    assert video_model.streaming.sigmas == pytest.approx([1.0, 0.9375, 0.83333333, 0.625])
+    assert video_model.streaming.sampler.sigmas == pytest.approx([1.0, 0.9375, 0.83333333, 0.625])
 
 
 @pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder", "tokenizer"])

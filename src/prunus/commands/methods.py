@@ -13,7 +13,7 @@ from typing import Any
 
 from prunus.errors import ModelError, SettingError
 from prunus.roles import CHUNK, WHOLE, FunctionReward, Reward, Strategy, View
-from prunus.strategies import Beam, BestOfN, StreamT1
+from prunus.strategies import Beam, BestOfN, PruneSchedule, StreamT1, TTSnap
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,15 @@ class Method:
     options: tuple[str, ...] = ()
 
 
+def stream_t1_ttsnap(after: Sequence[int] = (2, 3), pruned_to: Sequence[float] = (0.5, 0.5), **inner: Any) -> TTSnap:
+    """Stream-T1 that also prunes inside its chunks: after so many denoising steps to this share of the candidates."""
+    return TTSnap(StreamT1(**inner), PruneSchedule(tuple(after), tuple(pruned_to)))
+
+
 METHODS = {
     "stream-t1": Method(StreamT1, ("keep", "branch", "first")),
     "stream-t1-published": Method(StreamT1.published, ("keep", "branch", "first")),
+    "stream-t1-ttsnap": Method(stream_t1_ttsnap, ("keep", "branch", "first")),
     "beam": Method(Beam, ("keep", "branch", "first")),
     "best-of-n": Method(BestOfN, ("n",)),
     "plain": Method(partial(BestOfN, n=1)),
@@ -96,7 +102,14 @@ def set_up(method: str, keywords: Mapping[str, Any], names: Sequence[str] = (), 
     A user's reward takes the role of the clip reward, which chooses the answer. Stream-T1 also has a short reward, for
     new chunks; it stays the packaged frame reward unless two rewards are named: the first is short, the second long.
     """
-    strategy = METHODS[method].build(**keywords)
+    return _with_rewards(METHODS[method].build(**keywords), method, names, device)
+
+
+def _with_rewards(strategy: Strategy, method: str, names: Sequence[str], device: str) -> Setup:
+    if isinstance(strategy, TTSnap):
+        inner, preview = _with_rewards(strategy.inner, method, names, device), packaged("preview", 1, device)
+        strategy = replace(strategy, inner=inner.strategy, preview=preview.name)
+        return Setup(strategy, (*inner.rewards, preview), inner.decider)
     window = strategy.window if isinstance(strategy, StreamT1) else StreamT1().window
     roles = 2 if isinstance(strategy, StreamT1) else 1
     if len(names) > roles:
@@ -114,12 +127,14 @@ def set_up(method: str, keywords: Mapping[str, Any], names: Sequence[str] = (), 
 
 
 def packaged(kind: str, window: int, device: str) -> Reward:
-    """The packaged ``frame`` or ``clip`` reward."""
+    """The packaged ``frame``, ``clip`` or ``preview`` reward."""
     from prunus import pocket, rewards
 
     folder = pocket.path(f"{kind}-reward")
     if kind == "frame":
         return rewards.FrameReward.load(folder, device)
+    if kind == "preview":
+        return rewards.NoiseAwareReward.load(folder, device)
     return rewards.ClipReward.load(folder, device, units=window)
 
 

@@ -77,7 +77,7 @@ def candidate_alone(model: VideoModel, frames: int, context_frames: int) -> Alon
 def published_way(least: Run, most: Run, alone: Alone, strategy: Strategy) -> dict[str, Any]:
     """What the published way to the candidates of these searches takes; [least, most] where scores decide."""
     video, spec = most.video, most.video.model.streaming.cache
-    calls = len(video.sigmas) + 1
+    calls = video.steps + 1
     allocated = video.frames if spec.window is None else spec.window + spec.max_sink - spec.sink
     cache = alone.block_bytes // video.chunk_frames * allocated
     layers = video.model.config.num_layers

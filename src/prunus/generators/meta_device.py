@@ -173,7 +173,7 @@ class MetaVideo(StreamingVideo):
     def render(self, nodes: Sequence[Node], view: View) -> list[Any]:
         with self._peak("rendering"):
             self._decode(self._unseen(nodes, view))
-        self.shown += [min(node.depth, view.units or node.depth) for node in nodes]
+        self.shown += [len(node.units(view.units)) for node in nodes]
         return list(nodes)
 
     def _decode(self, nodes: Sequence[Node]) -> None:

@@ -1,8 +1,8 @@
 """Streaming video: grows a clip chunk by chunk with a frozen Wan transformer (paper 01; DESIGN: a diffusers folder).
 
-One unit is a chunk of latent frames. It is sampled in a few flow-matching steps: the network predicts a velocity v,
-x0 = x - sigma v, and between steps x0 is noised again with fresh noise of the candidate's own stream. The chunk's keys
-and values enter the cache in one more pass at noise 0, which is run when the candidate is first grown from.
+One unit is a chunk of latent frames. It is sampled in a few flow-matching steps, see ``flow_sampler``. An ask may stop
+after some of them: the node then ends inside its chunk and shows the clean estimate x0 of the last step. The chunk's
+keys and values enter the cache in one more pass at noise 0, which is run when the candidate is first grown from.
 
 A draw depends on (seed, path, depth) alone, unless the ask names a seed or reuses its parent's (published Stream-T1).
 """
@@ -19,6 +19,7 @@ import torch
 
 from prunus.budget import Cost
 from prunus.errors import SettingError, require
+from prunus.generators.flow_sampler import FlowSampler
 from prunus.generators.kv_cache import Cache, unique_bytes
 from prunus.generators.video_model import VideoModel
 from prunus.generators.wan_decoder import Features
@@ -31,11 +32,13 @@ from prunus.tree import Node, seed_of
 class VideoHow(How):
     """How to grow one chunk. Stream-T1's three mechanics; the thresholds behind them are the strategy's.
 
+    ``steps`` is how many denoising steps to take now, at most (None: all that are left of the chunk).
     ``noise_mix`` is beta in x_n = beta x_{n-1} + sqrt(1 - beta^2) eps, with ``unit_variance`` divided by the deviation
     that seed reuse would give it. ``reuse_seed`` draws with the parent's seed, ``seed`` with a given one. ``gates``
     says for every earlier chunk what becomes of it when it leaves the window, ``ema`` how much of a sink EMA keeps.
     """
 
+    steps: int | None = None
     noise_mix: float = 0.0
     unit_variance: bool = True
     reuse_seed: bool = False
@@ -44,6 +47,7 @@ class VideoHow(How):
     ema: float = 0.999
 
     def __post_init__(self) -> None:
+        require(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1, or None for all")
         require(-1 < self.noise_mix < 1, "noise_mix", self.noise_mix, "between -1 and 1")
         require(0 <= self.ema <= 1, "ema", self.ema, "from 0 to 1")
 
@@ -72,15 +76,28 @@ class VideoState:
             yield self.latents
 
 
+@dataclass
+class _Row:
+    """One ask on its way: the step that comes next and the one at which it stops, and the stream of its draws."""
+
+    ask: Ask
+    state: VideoState
+    context: Context
+    step: int
+    stop: int
+    stream: torch.Generator
+    unit: dict[str, Any]
+
+
 class StreamingVideo(Generator):
-    """Videos of ``frames`` frames from a model folder; one frame is an image.
+    """Videos of ``frames`` frames from a model folder; one frame is an image. ``sampler``: None is the model's own.
 
     Frames are shown as float32 (frames, 3, height, width) in [0, 1], in steps of 1/255.
     """
 
     how: ClassVar[type[How]] = VideoHow
 
-    def __init__(self, model: VideoModel, frames: int = 21) -> None:
+    def __init__(self, model: VideoModel, frames: int = 21, sampler: FlowSampler | None = None) -> None:
         """Raises SettingError if ``frames`` is neither 1 nor a multiple of the chunk, or more than the positions."""
         chunk = model.streaming.cache.chunk
         require(
@@ -95,7 +112,8 @@ class StreamingVideo(Generator):
         self.name = "streaming-video"
         self.chunks = 1 if frames == 1 else frames // chunk
         self.chunk_frames = 1 if frames == 1 else chunk
-        self.sigmas = model.streaming.sigmas
+        self.sampler = sampler or model.streaming.sampler
+        self.steps = len(self.sampler.sigmas)
 
     @classmethod
     def load(cls, folder: str | Path, frames: int = 21, device: str = "cpu", dtype: str = "float32") -> StreamingVideo:
@@ -110,28 +128,60 @@ class StreamingVideo(Generator):
 
     @torch.no_grad()
     def grow(self, asks: Sequence[Ask]) -> list[Grown]:
-        committed = self._commit([a.parent.state for a in asks])
+        begun = [a for a in asks if a.parent.boundary]
+        committed = self._commit([a.parent.state for a in begun])
         # The earliest child pays for its parent's commit, whatever the order of rows.
-        payer = {state: min(a.path for a in asks if a.parent.state is state) for state in committed}
-        contexts = self._contexts(asks)
-        children = [VideoState(a.parent.state.text, *context) for a, context in zip(asks, contexts, strict=True)]
-        draws, noises, notes = zip(*(self._noise(a) for a in asks), strict=True)
-        x = torch.stack(noises).to(self.model.device)
-        for step, sigma in enumerate(self.sigmas):
-            timesteps = torch.full((len(x),), 1000 * sigma, device=x.device)
-            x0 = x - sigma * self.model.transformer.velocity(x, timesteps, [context for _, context in contexts])
-            if step + 1 < len(self.sigmas):
-                fresh = torch.stack([torch.randn(n.shape, generator=g) for n, g in zip(noises, draws, strict=True)])
-                x = (1 - self.sigmas[step + 1]) * x0 + self.sigmas[step + 1] * fresh.to(x.device)
+        payer = {state: min(a.path for a in begun if a.parent.state is state) for state in committed}
+        contexts = iter(self._contexts(begun))
+        rows = [self._begin(a, *next(contexts)) if a.parent.boundary else self._go_on(a) for a in asks]
+        x = torch.stack([r.unit.pop("noisy") for r in rows]).to(self.model.device)
+        x0 = torch.empty_like(x)
+        while on := [i for i, r in enumerate(rows) if r.step < r.stop]:
+            x[on], x0[on] = self._step(x[on], [rows[i] for i in on])
         grown = []
-        for i, (ask, state) in enumerate(zip(asks, children, strict=True)):
-            state.latents, state.before = x0[i].clone(), ask.parent.state.features
-            unit = {"latents": state.latents.cpu(), "noise": noises[i], **notes[i]}
-            cost = self._forward_cost(state.cache, len(self.sigmas))
-            if payer.get(ask.parent.state) == ask.path:
+        for i, row in enumerate(rows):
+            ask, state, whole = row.ask, row.state, row.stop == self.steps
+            state.latents = x0[i].clone()
+            unit = {**row.unit, "latents": state.latents.cpu()}
+            if not whole:
+                unit |= {"noisy": x[i].cpu().clone(), "step": row.stop}
+            cost = self._forward_cost(state.cache, len(self._steps(ask)))
+            if ask.parent.boundary and payer.get(ask.parent.state) == ask.path:
                 cost += self._forward_cost(ask.parent.state.cache, 1)
-            grown.append(Grown(unit, state, done=ask.parent.depth + 1 == self.chunks, cost=cost))
+            done = whole and ask.parent.depth + ask.parent.boundary == self.chunks
+            grown.append(Grown(unit, state, done=done, boundary=whole, cost=cost))
         return grown
+
+    def _steps(self, ask: Ask) -> range:
+        """The denoising steps that this ask takes."""
+        assert isinstance(ask.how, VideoHow)
+        first = 0 if ask.parent.boundary else ask.parent.unit["step"]
+        return range(first, min(self.steps, first + (ask.how.steps or self.steps)))
+
+    def _begin(self, ask: Ask, cache: Cache, context: Context) -> _Row:
+        stream, noise, notes = self._noise(ask)
+        parent = ask.parent.state
+        state = VideoState(parent.text, cache, context, before=parent.features)
+        return _Row(ask, state, context, 0, self._steps(ask).stop, stream, {"noise": noise, **notes, "noisy": noise})
+
+    def _go_on(self, ask: Ask) -> _Row:
+        """A chunk that was left unfinished; its stream of draws is where it would be if it had not been."""
+        parent, unit, steps = ask.parent.state, ask.parent.unit, self._steps(ask)
+        stream = torch.Generator().manual_seed(unit["seed"])
+        for _ in range(1 + self.sampler.draws(steps.start)):
+            torch.randn(unit["noise"].shape, generator=stream)
+        state = VideoState(parent.text, parent.cache, parent.context, before=parent.before)
+        kept = {name: unit[name] for name in ("noise", "seed", "weights", "noisy")}
+        return _Row(ask, state, parent.context, steps.start, steps.stop, stream, kept)
+
+    def _step(self, x: torch.Tensor, rows: Sequence[_Row]) -> tuple[torch.Tensor, torch.Tensor]:
+        """One denoising step of rows that may be at different ones: what comes next, and the clean estimates."""
+        levels = torch.tensor([1000 * self.sampler.sigmas[r.step] for r in rows], device=x.device)
+        velocity = self.model.transformer.velocity(x, levels, [r.context for r in rows])
+        out = self.sampler.step(x, velocity, [r.step for r in rows], [r.stream for r in rows])
+        for row in rows:
+            row.step += 1
+        return out
 
     def _commit(self, states: Sequence[VideoState]) -> list[VideoState]:
         """Run the clean pass of the states that never were grown from; returns them."""
@@ -200,16 +250,18 @@ class StreamingVideo(Generator):
         total, paid = Cost(), set()
         for ask in asks:
             state = ask.parent.state
-            if state.committed is None and id(state) not in paid:
+            if ask.parent.boundary and state.committed is None and id(state) not in paid:
                 paid.add(id(state))
                 total += self._forward_cost(state.cache, 1)
-            total += self._forwards(self._attended(ask), len(self.sigmas))
+            total += self._forwards(self._attended(ask), len(self._steps(ask)))
         return total
 
     def _attended(self, ask: Ask) -> int:
         """Frames of context that this ask's chunk will attend to."""
         how, state = ask.how, ask.parent.state
         assert isinstance(how, VideoHow)
+        if not ask.parent.boundary:
+            return state.cache.frames_attended
         if state.committed is not None:
             return state.committed.make_room(dict(enumerate(how.gates)), self.chunk_frames).frames_attended
         # Not committed yet: at most what it attended to and itself, within what the window can hold.
@@ -222,8 +274,9 @@ class StreamingVideo(Generator):
         return (spec.max_sink if appended else spec.sink) + spec.rolling - self.chunk_frames
 
     def finish_cost(self, ask: Ask) -> Cost:
-        left = self.chunks - ask.parent.depth - 1
-        return self._forwards(min(self.frames, self._most_context(True)), (len(self.sigmas) + 1) * left)
+        chunks = self.chunks - ask.parent.depth - ask.parent.boundary
+        rest = self._forwards(self._attended(ask), self.steps - self._steps(ask).stop)
+        return rest + self._forwards(min(self.frames, self._most_context(True)), (self.steps + 1) * chunks)
 
     def units_left(self, node: Node) -> int:
         return self.chunks - node.depth
@@ -234,26 +287,25 @@ class StreamingVideo(Generator):
     # ---- showing -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def render(self, nodes: Sequence[Node], view: View) -> list[torch.Tensor]:
+    def render(self, nodes: Sequence[Node], view: View) -> list[Any]:
         self._decode(self._unseen(nodes, view))
-        shown = [[n.rendering for n in self._viewed(node, view)] for node in nodes]
-        return [torch.cat(chunks).float() / 255 for chunks in shown]
-
-    def _viewed(self, node: Node, view: View) -> list[Node]:
-        return node.lineage[-view.units :] if view.units else node.lineage
+        shown = [torch.cat([n.rendering for n in node.units(view.units)]).float() / 255 for node in nodes]
+        if not view.progress:
+            return shown
+        return [(frames, node.unit.get("step", self.steps)) for frames, node in zip(shown, nodes, strict=True)]
 
     def _unseen(self, nodes: Sequence[Node], view: View) -> list[Node]:
         """The nodes to decode for this view, ancestors first; a decoder with memory needs all ancestors' features."""
         decoder = self.model.decoder
         wanted: dict[Node, None] = {}  # nodes of several trees: their ids are not unique
         for node in nodes:
-            for n in self._viewed(node, view):
+            for n in node.units(view.units):
                 if n.rendering is None:
                     wanted[n] = None
-                    while not decoder.framewise and n.parent is not None and n.parent.parent is not None:
+                    while not decoder.framewise and n.fork is not None and n.fork.parent is not None:
                         if n.state is not None and n.state.before is not None:
                             break
-                        n = n.parent
+                        n = n.fork
                         wanted[n] = None
         return sorted(wanted, key=lambda n: n.depth)
 
@@ -269,7 +321,7 @@ class StreamingVideo(Generator):
         for wave in waves:
             if not wave:
                 continue
-            before = [after.get(n.parent) or (n.state.before if n.state else None) for n in wave]
+            before = [after.get(n.fork) or (n.state.before if n.state else None) for n in wave]
             latents = torch.stack([n.unit["latents"] for n in wave]).to(self.model.device)
             frames, features = decoder.decode(latents, before)
             for node, shown, feature in zip(wave, frames, features, strict=True):
@@ -291,12 +343,12 @@ class StreamingVideo(Generator):
     def restore(self, nodes: Sequence[Node], prompt: str) -> list[tuple[VideoState, Cost]]:
         """Rebuild states by committing the lineages' chunks again; what nodes share is rebuilt once."""
         states: dict[int, VideoState] = {}
-        lineages = [n.lineage for n in nodes]
+        lineages = [n.units() for n in nodes]
         costs = [Cost()] * len(nodes)
         for depth in range(max(len(x) for x in lineages)):
             level = {x[depth].id: (x[depth], i) for i, x in reversed(list(enumerate(lineages))) if len(x) > depth}
             for node, payer in level.values():
-                parent = node.parent
+                parent = node.fork
                 assert parent is not None
                 if parent.parent is None:
                     states[parent.id] = self.begin(prompt)
@@ -308,9 +360,10 @@ class StreamingVideo(Generator):
                     self.model.text(prompt), cache, context, node.unit["latents"].to(self.model.device)
                 )
         for i, node in enumerate(nodes):
-            if node.children:  # it was grown from before: its commit was paid for, and is rebuilt
+            if node.boundary and node.children:  # it was grown from before: its commit was paid for, and is rebuilt
                 costs[i] += sum((self._forward_cost(s.cache, 1) for s in self._commit([states[node.id]])), Cost())
         return [(states[n.id], c) for n, c in zip(nodes, costs, strict=True)]
 
     def spec(self) -> dict:
-        return {"name": self.name, "model": str(self.model.folder), "frames": self.frames}
+        sampler = {"sigmas": list(self.sampler.sigmas), "fresh_noise": self.sampler.fresh_noise}
+        return {"name": self.name, "model": str(self.model.folder), "frames": self.frames, "sampler": sampler}

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from prunus.errors import ModelError, PromptError
+from prunus.errors import ModelError, PromptError, require
+from prunus.generators.flow_sampler import FlowSampler, shifted
 from prunus.generators.kv_cache import CacheSpec
 from prunus.generators.wan_decoder import StreamingDecoder
 from prunus.generators.wan_flops import flop_counter, flops
@@ -55,10 +56,16 @@ class Streaming:
     """Search settings that measured better for this model than a method's defaults, by method."""
 
     @property
-    def sigmas(self) -> list[float]:
-        """Noise levels of the sampler: timesteps / 1000, warped by the shift: s' = shift s / (1 + (shift - 1) s)."""
-        levels = [t / 1000 for t in self.timesteps]
-        return [self.shift * s / (1 + (self.shift - 1) * s) for s in levels]
+    def sampler(self) -> FlowSampler:
+        """The model's own few steps, with fresh noise between them."""
+        return FlowSampler(shifted(self.timesteps, self.shift))
+
+    def euler(self, steps: int) -> FlowSampler:
+        """As many Euler steps, evenly over the span of the model's own timesteps before the shift."""
+        require(steps >= 1, "steps", steps, "at least 1")
+        first, last = self.timesteps[0], self.timesteps[-1]
+        spaced = [first + (last - first) * i / max(1, steps - 1) for i in range(steps)]
+        return FlowSampler(shifted(spaced, self.shift), fresh_noise=False)
 
     @classmethod
     def load(cls, folder: Path) -> Streaming:

@@ -3,7 +3,8 @@
 from prunus.rewards.clip import ClipReward
 from prunus.rewards.frame import FrameReward
 from prunus.rewards.http_reward import HTTPReward
+from prunus.rewards.noise_aware import NoiseAwareReward
 from prunus.rewards.transformers_reward import TransformersReward
 from prunus.rewards.vlm_judge import VLMJudge
 
-__all__ = ["ClipReward", "FrameReward", "HTTPReward", "TransformersReward", "VLMJudge"]
+__all__ = ["ClipReward", "FrameReward", "HTTPReward", "NoiseAwareReward", "TransformersReward", "VLMJudge"]

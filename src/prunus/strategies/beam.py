@@ -56,7 +56,7 @@ class Beam(Strategy):
         rivals = [n for n in tree.frontier if n not in grown] + [n for n in tree.fresh if n.status is Status.DONE]
         kept: list[Node] = []
         for node in self.ranked(tree, rivals):
-            siblings = 0 if node.parent is tree.root else sum(k.parent is node.parent for k in kept)
+            siblings = 0 if node.fork is tree.root else sum(k.fork is node.fork for k in kept)
             if len(kept) < self.keep and (per_parent is None or siblings < per_parent):
                 kept.append(node)
         return [n for n in rivals if n not in kept]

@@ -101,20 +101,20 @@ class StreamT1(Beam):
         if self.first_seed is not None and not reuse:
             how["seed"] = self.first_seed + child + (0 if first else 1000 * parent.depth + 100 * rank)
         if self.memory:
-            how |= {"gates": tuple(self.gate(tree, node) for node in parent.lineage), "ema": self.ema}
+            how |= {"gates": tuple(self.gate(tree, node) for node in parent.units()), "ema": self.ema}
         return how
 
     def gate(self, tree: Tree, node: Node) -> str:
         """What becomes of this chunk when it leaves the window: append, ema or discard."""
         chunk = node.depth - 1
-        lineage = node.lineage
+        chunks = node.units()
         if chunk == 0:
             return "discard"  # the first chunk is the sink; it never leaves
-        earlier = lineage[:-1] if self.history == "all" else lineage[-self.window : -1]
+        earlier = chunks[:-1] if self.history == "all" else chunks[-self.window : -1]
         if not earlier:
             return "discard"
         short_high = self._s(node) - statistics.fmean(self._s(n) for n in earlier) > self.tau_short
-        long_low = self._g(lineage[-2]) - self._g(node) > self.tau_long
+        long_low = self._g(chunks[-2]) - self._g(node) > self.tau_long
         if not short_high:
             return "discard"
         return "append" if long_low else "ema"

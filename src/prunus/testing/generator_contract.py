@@ -129,7 +129,8 @@ class _Nursery:
             promised, left = self.generator.finish_cost(ask), self.generator.units_left(parent)
             spent = sum((n.cost for n in line[i + 1 :]), Cost())
             holds(within(spent, promised), self.who, "finish_cost is an upper bound", (promised, spent))
-            holds(left >= len(line) - i, self.who, "units_left is an upper bound", (left, len(line) - i))
+            more = line[-1].depth - parent.depth
+            holds(left >= more, self.who, "units_left is an upper bound", (left, more))
             parent = fresh.add([ask], self.grow([ask]))[0]
 
     def check_saved(self, prompt: str) -> None:

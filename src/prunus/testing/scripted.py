@@ -25,12 +25,12 @@ def draw(*parts: object) -> float:
 
 @dataclass(frozen=True)
 class ScriptedHow(How):
-    """``pieces``: how many pieces of a unit to grow now, at most; None: all that are left of it."""
+    """``steps``: how many pieces of a unit to grow now, at most; None: all that are left of it."""
 
-    pieces: int | None = None
+    steps: int | None = None
 
     def __post_init__(self) -> None:
-        require(self.pieces is None or self.pieces >= 1, "pieces", self.pieces, "at least 1")
+        require(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ class ScriptedGenerator(Generator):
     def _count(self, ask: Ask) -> int:
         assert isinstance(ask.how, ScriptedHow)
         left = self.pieces - ask.parent.state.inside
-        return min(left, ask.how.pieces or left)
+        return min(left, ask.how.steps or left)
 
     def _commits(self, state: ScriptedState) -> bool:
         return state.inside == 0 and state not in self.committed
@@ -127,15 +127,19 @@ class ScriptedGenerator(Generator):
         return self.units * self.pieces - sum(len(n.unit["values"]) for n in node.lineage)
 
     def units_left(self, node: Node) -> int:
-        return self._pieces_left(node)
+        return self.units - node.depth
 
-    def render(self, nodes: Sequence[Node], view: View) -> list[list[float]]:
+    def render(self, nodes: Sequence[Node], view: View) -> list[Any]:
         for node in self._unseen(nodes, view):
             node.rendering = tuple(node.unit["values"])
-        return [[v for n in self._viewed(node, view) for v in n.rendering] for node in nodes]
+        contents = [[v for n in self._viewed(node, view) for v in n.rendering] for node in nodes]
+        if not view.progress:
+            return contents
+        steps = [sum(len(n.unit["values"]) for n in self._viewed(node, View(1))) for node in nodes]
+        return list(zip(contents, steps, strict=True))
 
     def _viewed(self, node: Node, view: View) -> list[Node]:
-        return node.lineage[-view.units :] if view.units else node.lineage
+        return [n for n in node.lineage if view.units is None or n.depth > node.depth - view.units]
 
     def _unseen(self, nodes: Sequence[Node], view: View) -> list[Node]:
         return [n for n in dict.fromkeys(n for x in nodes for n in self._viewed(x, view)) if n.rendering is None]
