@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help and errors: rich alone takes longer to load than everything else
 )
 
-METHOD_HELP = "stream-t1, stream-t1-published, beam, best-of-n or plain."
+METHOD_HELP = "stream-t1, stream-t1-published, stream-t1-ttsnap, beam, best-of-n or plain."
 METHODS_HELP = "Names with commas, settings after colons (stream-t1:noise=fresh:cap=0); best-of-n is always among them."
 REWARD_HELP = (
     "Your own reward, package.module:Name: a prunus.Reward or a function f(frames, prompt) -> float, higher is better. "
@@ -124,6 +124,47 @@ def video(
         print_result(result, quiet)
     if any("error" in v for v in result["videos"]):
         raise typer.Exit(1)
+
+
+@app.command()
+def image(
+    prompt: Annotated[str, typer.Argument(help="What the image shows.", show_default=False)],
+    method: Annotated[str, typer.Option(help="ttsnap, best-of-n or plain.")] = "ttsnap",
+    n: Annotated[int | None, typer.Option("--n", min=1, help="Seeds.", show_default="32, best-of-n 10")] = None,
+    budget: Annotated[str | None, typer.Option(help=BUDGET_HELP.replace("a video", "the image"))] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same image.")] = 0,
+    device: Device = None,
+    dtype: Dtype = None,
+    model: Model = None,
+    reward: Annotated[str | None, typer.Option(help="Your own reward, package.module:Name; it chooses.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="a new one in runs/")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an older run in --out.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make an image by pruned search over noise seeds, next to the one that the model makes without it."""
+    from prunus.commands.display import Show
+    from prunus.commands.image import image as make
+    from prunus.commands.image import print_image
+
+    result = make(
+        prompt,
+        method=method,
+        n=n,
+        seed=seed,
+        model=model,
+        budget=budget,
+        rewards=[reward] if reward else [],
+        device=device or "cpu",
+        dtype=dtype or "float32",
+        out=out,
+        force=force,
+        show=Show(quiet),
+    )
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print_image(result, quiet)
 
 
 @app.command()

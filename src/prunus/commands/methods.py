@@ -127,13 +127,13 @@ def _with_rewards(strategy: Strategy, method: str, names: Sequence[str], device:
 
 
 def packaged(kind: str, window: int, device: str) -> Reward:
-    """The packaged ``frame``, ``clip`` or ``preview`` reward."""
+    """The packaged ``frame``, ``clip``, ``preview`` or ``image-preview`` reward."""
     from prunus import pocket, rewards
 
     folder = pocket.path(f"{kind}-reward")
     if kind == "frame":
         return rewards.FrameReward.load(folder, device)
-    if kind == "preview":
+    if "preview" in kind:
         return rewards.NoiseAwareReward.load(folder, device)
     return rewards.ClipReward.load(folder, device, units=window)
 

@@ -12,8 +12,18 @@ from typing import Any
 
 from prunus.errors import FileError, PrunusError
 
+IMAGES = ("image.png", "plain.png", "side-by-side.png")
 VIDEOS = ("video.mp4", "plain.mp4", "side-by-side.mp4")
-FILES = ("run.json", "result.json", "tree.json", "units-*.safetensors", *VIDEOS, "contact-sheet.png", "report.html")
+FILES = (
+    "run.json",
+    "result.json",
+    "tree.json",
+    "units-*.safetensors",
+    *VIDEOS,
+    *IMAGES,
+    "contact-sheet.png",
+    "report.html",
+)
 
 
 @dataclass(frozen=True)
@@ -67,8 +77,8 @@ class Output:
     Until it is claimed nothing of an older run is touched, and what was made is removed again.
     """
 
-    def __init__(self, folder: Path | None, force: bool = False, resumed: bool = False) -> None:
-        self.folder, self.force, self.claimed = folder or Path(), force, resumed
+    def __init__(self, folder: Path | None, force: bool = False, resumed: bool = False, kind: str = "video") -> None:
+        self.folder, self.force, self.claimed, self.kind = folder or Path(), force, resumed, kind
         self._fresh = folder is None
         self._made: list[Path] = []
 
@@ -76,7 +86,7 @@ class Output:
         try:
             if self._fresh:
                 number = 1
-                while (folder := Path("runs") / f"video-{number:03d}").exists():
+                while (folder := Path("runs") / f"{self.kind}-{number:03d}").exists():
                     number += 1
                 self.folder = folder
             if self.folder.is_dir():
@@ -102,13 +112,14 @@ class Output:
             )
         return f"{self.folder} is not empty; give another --out, or replace what is there with --force"
 
-    def claim(self, job: Job) -> None:
-        """The first round is whole: take the folder for this run."""
+    def claim(self, job: Job | dict[str, Any]) -> None:
+        """The first round is whole: take the folder for this run, a job of videos or what describes an image."""
         if self.claimed:
             return
-        for folder in dict.fromkeys(
-            [*self._older(), *(job.folder_of(self.folder, i) for i in range(len(job.prompts)))]
-        ):
+        new = [self.folder]
+        if isinstance(job, Job):
+            new = [job.folder_of(self.folder, i) for i in range(len(job.prompts))]
+        for folder in dict.fromkeys([*self._older(), *new]):
             try:
                 for file in (file for pattern in FILES for file in folder.glob(pattern)):
                     file.unlink()
@@ -116,7 +127,7 @@ class Output:
                     folder.rmdir()
             except OSError as error:
                 raise FileError(f"{folder} cannot be replaced: {error.strerror}; give another --out") from None
-        write_json(self.folder / "run.json", asdict(job))
+        write_json(self.folder / "run.json", asdict(job) if isinstance(job, Job) else job)
         self.claimed = True
 
     def _older(self) -> list[Path]:

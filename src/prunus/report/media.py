@@ -64,6 +64,24 @@ def write_side_by_side(
     _encode(Path(path), canvas, fps, "libx264", "yuv420p", {"crf": "8", "preset": "medium"})
 
 
+def write_image(path: str | Path, frames: Any) -> None:
+    """Write a video's only frame (1, 3, h, w) as a PNG file at native size."""
+    from PIL import Image
+
+    write_png(path, Image.fromarray(to_pixels(frames)[0]))
+
+
+def write_images_side_by_side(path: str | Path, left: Any, right: Any, names: tuple[str, str], times: int = 4) -> None:
+    """Write two images (1, 3, h, w) beside each other, enlarged, with their names below."""
+    from PIL import Image
+
+    one, two = enlarge(to_pixels(left)[0], times), enlarge(to_pixels(right)[0], times)
+    sheet = _captioned(*one.shape[:2], names)
+    for i, pixels in enumerate((one, two)):
+        sheet.paste(Image.fromarray(pixels), (i * (one.shape[1] + GAP), 0))
+    write_png(path, sheet)
+
+
 def _captioned(height: int, width: int, names: Sequence[str]) -> Any:
     """The still part of the picture; sides are even, as 4:2:0 asks."""
     from PIL import Image, ImageDraw, ImageFont
