@@ -118,6 +118,13 @@ def test_what_it_says_of_a_tree():
     assert "The judge beside the reward" in html and "Which chunk went where" not in html
 
 
+def test_a_difference_that_is_shown_as_zero_has_no_sign():
+    clips = [Clip("plain", np.zeros((3, 32, 32, 3), np.uint8), {"judge": 0.5, "reward": 0.4})]
+    clips.append(Clip("chosen", clips[0].pixels, {"judge": 0.4996, "reward": 0.5}))
+    differences = re.findall(r'<td class="(\w*)">([^<]*)</td></tr>', page(grown(), clips=clips))
+    assert differences[:2] == [("up", "+0.100"), ("", "0.000")]
+
+
 def test_an_unfinished_tree_and_one_without_judge_or_pictures():
     tree = grown(finish=False)
     assert [n.id for n in leading_path(tree)] == [1, 5, 9]
