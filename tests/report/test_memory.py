@@ -37,6 +37,13 @@ def test_the_worked_table():
     ]  # fmt: skip
 
 
+def test_many_chunks_in_one_sink_are_named_by_ranges():
+    gates = dict.fromkeys(range(1, 8), "ema") | {4: "discard"}
+    assert memory_table(lineage(11, gates), CacheSpec(3, 12, 3, 15), 3)[-1].sinks == ("1\u20134+6+7+8",)
+    rows = memory_table(lineage(12, dict.fromkeys(range(1, 9), "ema") | {4: "discard"}), CacheSpec(3, 12, 3, 15), 3)
+    assert rows[-1].sinks == ("1\u20134+6\u20139",)
+
+
 def test_no_gates_no_table():
     assert memory_table(lineage(6, gates=None), CacheSpec(), 3) == []
     assert memory_table(lineage(1), CacheSpec(), 3) == []

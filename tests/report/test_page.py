@@ -118,6 +118,13 @@ def test_what_it_says_of_a_tree():
     assert "The judge beside the reward" in html and "Which chunk went where" not in html
 
 
+def test_a_difference_that_is_shown_as_zero_has_no_sign():
+    clips = [Clip("plain", np.zeros((3, 32, 32, 3), np.uint8), {"judge": 0.5, "reward": 0.4})]
+    clips.append(Clip("chosen", clips[0].pixels, {"judge": 0.4996, "reward": 0.5}))
+    differences = re.findall(r'<td class="(\w*)">([^<]*)</td></tr>', page(grown(), clips=clips))
+    assert differences[:2] == [("up", "+0.100"), ("", "0.000")]
+
+
 def test_an_unfinished_tree_and_one_without_judge_or_pictures():
     tree = grown(finish=False)
     assert [n.id for n in leading_path(tree)] == [1, 5, 9]
@@ -150,6 +157,31 @@ def test_children_stand_beside_their_parents_and_the_chosen_on_top():
         assert sorted(column, key=tops.get) == column  # 5 and 6 are children of 1, 7 and 8 of 2
     assert len({(p.x, p.y) for p in drawn.places}) == len(drawn.lines) == 12
     assert drawn.lines[-1][0] == "chosen" and [text for *_, text in drawn.columns] == ["2 of 4 kept"] * 3
+
+
+def test_what_was_pruned_stands_small_in_pairs():
+    """Of 16 first candidates 2 live: 7 rows of 2 small ones below them, a fraction of the height of 14 cards."""
+    drawn = picture(grown(chunks=2, keep=2, branch=8), (32, 32))
+    first = [p for p in drawn.places if p.title.startswith("Chunk 1")]
+    assert [p.small for p in first] == [False] * 2 + [True] * 14
+    assert len({p.x for p in first}) == 2 and len({p.y for p in first}) == 2 + 7
+    boxes = [(p.x, p.y, p.x + (44 if p.small else 92), p.y + (44 if p.small else 92)) for p in drawn.places]
+    for i, (left, top, right, bottom) in enumerate(boxes):
+        for x, y, x2, y2 in boxes[i + 1 :]:
+            assert right <= x or x2 <= left or bottom <= y or y2 <= top, "two cards overlap"
+        assert bottom <= drawn.height and right <= drawn.width
+    tree = grown()
+    tree.nodes[3].children = [tree.nodes[7]]  # pruned after it had grown
+    assert not next(p for p in picture(tree, (32, 32)).places if p.node == 3).small
+
+
+def test_a_page_of_noise_stays_small():
+    """28 candidates and two videos as of a default run, of noise, which compresses worst."""
+    tree, noise = grown(chunks=7), np.random.default_rng(0)
+    for node in tree.nodes[1:]:
+        node.rendering = torch.from_numpy(noise.integers(0, 256, (3, 3, 64, 64), dtype=np.uint8))
+    clips = [Clip(name, noise.integers(0, 256, (21, 64, 64, 3), dtype=np.uint8)) for name in ("plain", "chosen")]
+    assert 1e6 < len(page(tree, clips=clips)) < 5e6
 
 
 def test_thumbnails_keep_each_different_frame_once():
@@ -252,8 +284,15 @@ done([...canvas.getContext('2d').getImageData(32, 32, 1, 1).data]);"""
 )
 
 
+SHOWN = """
+arguments[0].scrollIntoView({block: "center"});
+const done = arguments[1];
+requestAnimationFrame(() => requestAnimationFrame(() => done()));"""
+
+
 def test_in_chromium(browser, tmp_path):
     """It loads without a word on the console, both videos play in step, a candidate opens and Escape closes it."""
+    from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
@@ -275,6 +314,16 @@ def test_in_chromium(browser, tmp_path):
     assert browser.execute_script("return [...document.querySelectorAll('video')].every(v => v.paused)")
     shown = browser.execute_async_script(PIXEL)
     assert np.abs(np.array(shown[:3]) - (230, 51, 51)).max() <= 8
+
+    card = browser.find_element(By.ID, "hover")
+    assert not card.is_displayed()
+    pruned = browser.find_element(By.CSS_SELECTOR, "[data-node='3']")
+    browser.execute_async_script(SHOWN, pruned)  # scrolling hides the card
+    ActionChains(browser).move_to_element(pruned).perform()
+    assert card.is_displayed() and "Chunk 1, candidate 3, pruned" in card.text and "0.300" in card.text
+    assert len(card.find_elements(By.CLASS_NAME, "cell")) == 3  # its frames
+    box = card.rect
+    assert box["x"] >= 0 and box["x"] + box["width"] <= width
 
     browser.find_element(By.CSS_SELECTOR, "[data-node='1']").send_keys(Keys.ENTER)
     dialog = browser.find_element(By.ID, "detail")

@@ -14,7 +14,7 @@ from prunus.commands.display import Show, number, print_table
 from prunus.commands.methods import Setup, check_options, set_up, settings
 from prunus.commands.models import check_prompts, judge, load_generator, read_prompts
 from prunus.commands.output import Interrupted, Job, Output, write_json
-from prunus.errors import PrunusError, SearchError, SettingError
+from prunus.errors import PrunusError, SearchError, ServerError, SettingError
 from prunus.search import Event, search_many
 from prunus.strategies import BestOfN
 from prunus.tree import Tree
@@ -87,7 +87,7 @@ def _run(job: Job, generator: StreamingVideo, output: Output, show: Show) -> dic
         raise Interrupted(
             f"interrupted; what has grown is saved. Finish it with: prunus video --resume {output.folder}"
         ) from None
-    except SearchError as error:
+    except (SearchError, ServerError) as error:
         saved = (
             f". What had grown is saved; go on with: prunus video --resume {output.folder}" if output.claimed else ""
         )

@@ -63,7 +63,15 @@ def _block(cache: Cache, frames: int) -> Block:
 
 
 def _name(block: Block) -> str:
-    return "+".join(str(chunk + 1) for chunk in block.mix)
+    """The chunks that are mixed in a block; four or more in a row as a range."""
+    runs: list[list[int]] = []
+    for chunk in sorted(block.mix):
+        if runs and runs[-1][-1] == chunk - 1:
+            runs[-1].append(chunk)
+        else:
+            runs.append([chunk])
+    said = [[f"{run[0] + 1}\u2013{run[-1] + 1}"] if len(run) > 3 else [str(chunk + 1) for chunk in run] for run in runs]
+    return "+".join(name for names in said for name in names)
 
 
 def _left(before: Cache, after: Cache, gates: Mapping[int, str]) -> tuple[str, ...]:

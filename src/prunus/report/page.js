@@ -60,6 +60,19 @@ function videos() {
 }
 
 // ---- candidates: a card on hover, a dialog when opened --------------------------------------------------------------
+function pictures(node) {
+  const frames = make("div", node.frames.length > 3 ? "frames many" : "frames");
+  node.frames.forEach((place, i) => {
+    const cell = make("span", "cell");
+    cell.style.setProperty("--c", place % COLUMNS);
+    cell.style.setProperty("--r", Math.floor(place / COLUMNS));
+    cell.setAttribute("role", "img");
+    cell.setAttribute("aria-label", `frame ${i + 1} of ${node.frames.length} shown`);
+    frames.append(cell);
+  });
+  return frames;
+}
+
 function facts(rows) {
   const list = make("dl", "facts");
   for (const [name, value] of rows) list.append(make("dt", "", name), make("dd", "", value));
@@ -72,6 +85,7 @@ function hover() {
   const show = (button) => {
     const node = data.nodes[button.dataset.node];
     card.replaceChildren(make("strong", "", `${node.title}, ${node.kind}`));
+    if (node.frames.length) card.append(pictures(node));
     if (node.reason) card.append(make("div", "reason", node.reason));
     for (const score of node.scores) {
       card.append(facts([[score.name, score.value], ...score.parts.slice(0, 4).map(([k, v]) => [`· ${k}`, v])]));
@@ -102,18 +116,9 @@ function open(id) {
   heading.id = "detail-title";
   const close = make("button", "close", "Close");
   close.addEventListener("click", () => dialog.close());
-  const frames = make("div", node.frames.length > 3 ? "frames many" : "frames");
-  node.frames.forEach((place, i) => {
-    const cell = make("span", "cell");
-    cell.style.setProperty("--c", place % COLUMNS);
-    cell.style.setProperty("--r", Math.floor(place / COLUMNS));
-    cell.setAttribute("role", "img");
-    cell.setAttribute("aria-label", `frame ${i + 1} of ${node.frames.length} shown`);
-    frames.append(cell);
-  });
   dialog.replaceChildren(heading, close);
   if (node.reason) dialog.append(make("p", "reason", node.reason));
-  dialog.append(frames);
+  dialog.append(pictures(node));
   for (const score of node.scores) {
     dialog.append(make("h3", "", null, make("span", "", score.name), make("span", "", score.value)), facts(score.parts));
   }
