@@ -2,9 +2,13 @@
 
 Candidates of ``pocket/video`` for training prompts are grown with nothing pruned; after every denoising step the last
 frame of the clean estimate is kept. A copy of the frame reward learns to give the estimate the score that the frame
-reward itself gives the finished frame (mean squared error): first estimates of the last step but one, which are almost
+reward itself gives the finished frame: first estimates of the last step but one, which are almost
 clean, then those of the step before it, and so on; the weights go on from step to step, the optimiser is made anew
 (AdamW, linear decay to half the rate, gradients clipped), and each step's weights are kept for that step.
+
+The loss is a mean squared error in two parts: of each candidate's distance to the mean of its group (the candidates of
+one chunk of one prompt), and, with weight ``--between``, of those means. With weight 1 it is the paper's plain error;
+less of it leaves the network to the order in a group, which is all that pruning needs.
 
     python recipes/rewards/noise_aware.py --out work/preview-reward            # chunks, the model's own steps
     python recipes/rewards/noise_aware.py --out work/image-preview-reward --images --steps 20 --until 13
@@ -39,7 +43,7 @@ Candidates = list[tuple[str, torch.Tensor]]  # prompt, the last frame after each
 
 
 def grow(video: StreamingVideo, prompts: list[str], candidates: int, seed: int) -> Candidates:
-    """Whole candidates of each prompt; every chunk of each is one row."""
+    """Whole candidates of each prompt; a row is a chunk of one, and the rows of one chunk stand together."""
     every = PruneSchedule(tuple(range(1, video.steps)), (1.0,) * (video.steps - 1))
     level = [FunctionReward(lambda *_: 0.0, name, View(1)) for name in ("final", "noise-aware-reward")]
     out: Candidates = []
@@ -48,8 +52,8 @@ def grow(video: StreamingVideo, prompts: list[str], candidates: int, seed: int) 
         strategy = TTSnap(BestOfN(candidates, reward="final"), every)
         for tree in search_many(some, video, level, strategy, seeds=[seed + at + i for i in range(len(some))]):
             video.render([n for n in tree.nodes[1:] if n.rendering is None], View(1))  # chunks that were not scored
-            for leaf in tree.finished:
-                for depth in range(1, leaf.depth + 1):
+            for depth in range(1, tree.result.depth + 1):
+                for leaf in tree.finished:
                     frames = torch.stack([n.rendering[-1] for n in leaf.lineage if n.depth == depth])
                     out.append((tree.prompt, frames))
     return out
@@ -70,15 +74,18 @@ def train(
     network = student.network.train().requires_grad_(True)
     optimiser = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=0.01)
     rng = np.random.default_rng([args.seed, step])
-    total = max(1, args.epochs * (len(frames) // args.batch))
-    done = 0
+    groups = torch.arange(len(frames)).view(-1, args.candidates)
+    total, done = max(1, args.epochs * (len(groups) // args.batch)), 0
     for _ in range(args.epochs):
-        losses, order = [], rng.permutation(len(frames))
-        for rows in order[: len(order) // args.batch * args.batch].reshape(-1, args.batch):
+        losses, order = [], rng.permutation(len(groups))
+        for some in order[: len(order) // args.batch * args.batch].reshape(-1, args.batch):
+            rows = groups[some].flatten()
             for group in optimiser.param_groups:
                 group["lr"] = args.rate * (1 - 0.5 * done / total)
             guess = network(frames[rows].float() / 255, [prompts[i] for i in rows])[:, 0]
-            loss = (guess - labels[rows]).square().mean()
+            error = (guess - labels[rows]).view(-1, args.candidates)
+            mean = error.mean(1, keepdim=True)
+            loss = (error - mean).square().mean() + args.between * mean.square().mean()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -97,17 +104,15 @@ def kendall(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def measure(
-    plain: FrameReward, students: dict[int, FrameReward], candidates: Candidates, units: int
+    plain: FrameReward, students: dict[int, FrameReward], candidates: Candidates, size: int, units: int
 ) -> dict[str, dict[str, float]]:
-    """Mean tau over prompts (and chunks) for each step, of the plain and of the trained reward."""
-    groups: dict[tuple[str, int], list[torch.Tensor]] = {}
-    for i, (prompt, frames) in enumerate(candidates):
-        groups.setdefault((prompt, i % units), []).append(frames)
+    """Mean tau over groups of ``size`` rows for each step, plain and trained; first chunks only."""
+    groups = [candidates[at : at + size] for at in range(0, len(candidates), size * units)]
     out = {}
     for step, student in students.items():
         rows = []
-        for (prompt, _), several in groups.items():
-            frames = torch.stack(several)
+        for group in groups:
+            prompt, frames = group[0][0], torch.stack([f for _, f in group])
             names = [prompt] * len(frames)
             final = scores(plain, frames[:, -1], names).numpy()
             truth = np.array([judge(f[None].float().numpy() / 255, prompt).value for f in frames[:, -1]])
@@ -133,14 +138,15 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=8, help="candidates of a prompt")
     parser.add_argument("--chunks", type=int, default=2, help="chunks of a candidate")
     parser.add_argument("--epochs", type=int, default=6, help="of each step's stage")
-    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=12, help="groups of a training step")
     parser.add_argument("--rate", type=float, default=5e-4)
+    parser.add_argument("--between", type=float, default=0.1, help="weight of the groups' means in the loss")
     parser.add_argument("--order", choices=("clean-first", "noisy-first"), default="clean-first")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="a few candidates, to see that everything runs")
     args = parser.parse_args()
     if args.smoke:
-        args.prompts, args.candidates, args.epochs, args.batch = 4, 3, 1, 4
+        args.prompts, args.candidates, args.epochs, args.batch = 4, 3, 1, 2
     args.out.mkdir(parents=True, exist_ok=True)
     model = VideoModel.load(args.model)
     units = 1 if args.images else args.chunks
@@ -169,7 +175,7 @@ def main() -> None:
         print(json.dumps({"step": step, "loss": round(loss, 4), "seconds": round(time.time() - began)}), flush=True)
         student.save_pretrained(args.out / f"step-{step}")
         students[step] = FrameReward.load(args.out / f"step-{step}")  # measured as it is shipped, in half precision
-    metrics = measure(plain, dict(sorted(students.items())), held_out, units)
+    metrics = measure(plain, dict(sorted(students.items())), held_out, args.candidates, units)
     (args.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     for step, row in metrics.items():
         print(f"step {step}: " + "  ".join(f"{k} {v:.2f}" for k, v in row.items()))

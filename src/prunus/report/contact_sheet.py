@@ -51,7 +51,7 @@ def draw(tree: Tree) -> Any:
     """The contact sheet as a pillow image."""
     from PIL import Image, ImageDraw
 
-    chunks = _chunks(tree)
+    chunks = _rows(tree)
     render_all(tree)
     layout = _layout(tree, chunks)
     heights = [math.ceil(len(row) / layout.across) * layout.cell[1] + 10 for row in chunks]
@@ -69,11 +69,13 @@ def draw(tree: Tree) -> Any:
         x, y = MARGIN + columns[k] * width, top + starts[k]
         pen.line((x, y - 7, x + width - MARGIN - 12, y - 7), (52, 52, 64))
         length = next((len(n.rendering) for n in row if n.rendering is not None), 0)
-        pen.text((x, y + 2), f"chunk {k + 1}", TEXT, _font(16))
-        pen.text((x, y + 24), f"frames {frame} to {frame + length - 1}", FAINT, _font(12))
+        whole = any(n.boundary for n in row)
+        about = f"frames {frame} to {frame + length - 1}" if whole else f"estimate {row[0].piece}"
+        pen.text((x, y + 2), f"chunk {row[0].depth}", TEXT, _font(16))
+        pen.text((x, y + 24), about, FAINT, _font(12))
         kept = sum(kind_of(tree, n) in ("kept", "chosen") for n in row)
         pen.text((x, y + 41), f"{kept} of {len(row)} kept", FAINT, _font(12))
-        frame += length
+        frame += length if whole else 0
         for i, node in enumerate(row):
             line, place = divmod(i, layout.across)
             corner = (x + GUTTER + place * layout.cell[0], y + line * layout.cell[1])
@@ -81,17 +83,19 @@ def draw(tree: Tree) -> Any:
     return image
 
 
-def _chunks(tree: Tree) -> list[list[Node]]:
-    """The nodes by depth, each row sorted: chosen, kept, pruned, failed; the best first."""
-    depth = max((n.depth for n in tree.nodes), default=0)
-    if not depth:
+def _rows(tree: Tree) -> list[list[Node]]:
+    """The nodes by chunk, and in it by estimate, each row sorted: chosen, kept, pruned, failed; the best first."""
+    rows: dict[tuple[int, int], list[Node]] = {}
+    for node in tree.nodes[1:]:
+        rows.setdefault((node.depth, node.piece), []).append(node)
+    if not rows:
         raise SettingError("this tree has no candidates yet; there is nothing to draw")
     order = list(COLOURS)
 
     def key(node: Node) -> tuple:
         return (order.index(kind_of(tree, node)), -value_of(tree, node), node.path)
 
-    return [sorted((n for n in tree.nodes if n.depth == d), key=key) for d in range(1, depth + 1)]
+    return [sorted(rows[place], key=key) for place in sorted(rows)]
 
 
 def kind_of(tree: Tree, node: Node) -> str:

@@ -96,10 +96,10 @@ def page(
 def leading_path(tree: Tree) -> list[Node]:
     """The chosen candidate's nodes, or while there is none those of the deepest, best candidate that is alive."""
     if tree.result is not None:
-        return tree.result.lineage
+        return tree.result.units()
     alive = [n for n in tree.nodes[1:] if n.status is not Status.FAILED] or tree.nodes[1:]
     open_first = [n for n in alive if n.status in (Status.OPEN, Status.DONE)] or alive
-    return max(open_first, key=lambda n: (n.depth, value_of(tree, n), -n.id)).lineage
+    return max(open_first, key=lambda n: (n.depth, value_of(tree, n), -n.id)).units()
 
 
 def _template() -> Any:
@@ -168,7 +168,7 @@ def _charts(
     tree: Tree, path: Sequence[Node], verdicts: Mapping[int, Score | None], roles: Mapping[str, str]
 ) -> list[tuple[Chart, str]]:
     """A chart with its remark for each reward, for the strategy's own value, and for the judge."""
-    rows = [[n for n in tree.nodes if n.depth == d] for d in range(1, len(path) + 1)]
+    rows = [[n for n in tree.nodes if n.depth == d and n.boundary] for d in range(1, len(path) + 1)]
     made = []
     for name in tree.rewards:
         parts = {part: None for n in path if name in n.scores for part in n.scores[name].parts}
