@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,12 +16,12 @@ from prunus.commands.models import JUDGES, check_prompts, judge, load_generator,
 from prunus.commands.output import Interrupted, write_json
 from prunus.errors import FileError, SettingError
 from prunus.reproductions.comparison import Outcome, equal_cost_n, run_method, table
+from prunus.reproductions.report_split import count_run
 
 if TYPE_CHECKING:
     from prunus.generators.streaming_video import StreamingVideo
 
 BASELINE = "best-of-n"
-REPORT_RUNS = Path("runs/report-split.jsonl")
 
 
 def compare(
@@ -83,28 +82,12 @@ def compare(
         "videos": {m: [asdict(o) for o in outcomes[m]] for m in order},
     }
     if not file and split == "report":
-        result["report_run"] = _count_report_run(
+        result["report_run"] = count_run(
             {k: result[k] for k in ("prunus", "model", "frames", "prompts", "seeds")}, order
         )
     if out is not None:
         write_json(out, result)
     return result
-
-
-def _count_report_run(about: Mapping[str, Any], methods: Sequence[str]) -> int:
-    """Note in ``runs/report-split.jsonl`` that the report split was run; returns how often with this version and model.
-
-    What is mended after a look at the report split is tuned on it: so every look is counted (DESIGN: once a version).
-    """
-    try:
-        REPORT_RUNS.parent.mkdir(exist_ok=True)
-        with REPORT_RUNS.open("a+") as file:
-            file.write(json.dumps({**about, "methods": list(methods)}) + "\n")
-            file.seek(0)
-            runs = [json.loads(line) for line in file]
-    except (OSError, ValueError) as error:
-        raise FileError(f"{REPORT_RUNS}, where runs on the report split are counted, cannot be used: {error}") from None
-    return sum((run["prunus"], run["model"]) == (about["prunus"], about["model"]) for run in runs)
 
 
 def _taken(method: str, options: Mapping[str, int]) -> dict[str, int]:

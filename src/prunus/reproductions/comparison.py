@@ -23,7 +23,8 @@ Judge = Callable[[Any, str], float]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One chosen video: what the reward that chose it and the judge say of it, and what its search cost in all."""
+    """One chosen video: what the reward that chose it and the judge say of it, what its search cost in all, and which
+    branches lead to it."""
 
     prompt: str
     seed: int
@@ -31,6 +32,7 @@ class Outcome:
     judge: float | None
     cost: Cost
     error: str = ""
+    path: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def run_method(
                 outcomes.append(Outcome(tree.prompt, tree.seed, None, None, cost, tree.error or "nothing finished"))
                 continue
             verdict = judge(tree.best().output, tree.prompt) if judge else None
-            outcomes.append(Outcome(tree.prompt, tree.seed, tree.best().scores[decider].value, verdict, cost))
+            reward, path = tree.best().scores[decider].value, tree.result.path
+            outcomes.append(Outcome(tree.prompt, tree.seed, reward, verdict, cost, path=path))
     return outcomes
 
 

@@ -188,3 +188,16 @@ def test_bad_videos_are_refused(video, message):
     assert isinstance(error.value, PrunusError)
     with pytest.raises(PromptError, match="outside the sprites grammar"):
         judge(video, "a cat")
+
+
+def test_a_stretch_from_the_middle_may_go_either_way_but_not_another():
+    scene = stage("a red circle moving left", np.random.default_rng(0), 120)
+    video = render(scene, 120)
+    back = next(t for t in range(10, 100) if (np.diff(scene.centres(120)[0, t : t + 12, 0]) > 0).all())
+    stretch = video[back : back + 12]
+    assert judge(stretch, scene.prompt).parts["motion"] < 0.1
+    assert judge(stretch, scene.prompt, begins=False).value > 0.98
+    assert judge(stretch, "a red circle moving up", begins=False).parts["motion"] < 0.2
+    assert judge(stretch, "a red circle standing still", begins=False).parts["motion"] < 0.2
+    still = np.broadcast_to(stretch[:1], stretch.shape)
+    assert judge(still, scene.prompt, begins=False).value < 0.7

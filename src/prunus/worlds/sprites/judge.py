@@ -25,10 +25,14 @@ Per clip:
 
 ``sprites`` is the mean over sprites of the geometric mean of its three, ``clip`` the geometric mean of the three of the
 clip, the score their product. What cannot be told (motion and smoothness of one frame) is 1.
+
+A stretch from the middle of a video (``begins=False``) cannot know which way a sprite is going after its bounces: there
+a mover may go either way along its line and may be about to bounce. Everything else is judged alike.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
@@ -53,9 +57,10 @@ from prunus.worlds.sprites.track import (
 HIDDEN = 0.4  # a sprite that can be seen less than this is where its path puts it
 
 
-def judge(video: np.ndarray, prompt: str) -> Score:
+def judge(video: np.ndarray, prompt: str, *, begins: bool = True) -> Score:
     """How well a video (frames, 3, 64, 64) of floats in [0, 1] shows what the prompt asks for, in [0, 1].
 
+    ``begins``: the video starts at its first frame; False for a stretch of a longer one.
     Any number of frames from 1 on; values outside [0, 1] are clipped. Raises PromptError, and VideoError for a wrong
     shape, integers or NaN. The parts are listed in the module's docstring.
     """
@@ -70,7 +75,7 @@ def judge(video: np.ndarray, prompt: str) -> Score:
     for i, (s, track) in enumerate(zip(sprites, tracks, strict=True)):
         parts[f"colour_{i}"] = colour_score(track, s)
         parts[f"shape_{i}"] = shape_score(track, s)
-        parts[f"motion_{i}"] = motion_score(track, s, seen[i])
+        parts[f"motion_{i}"] = motion_score(track, s, seen[i], begins)
     each = {name: [parts[f"{name}_{i}"] for i in range(len(sprites))] for name in ("colour", "shape", "motion")}
     parts |= {name: float(np.mean(values)) for name, values in each.items()}
     parts["persistence"] = float(np.mean([_persistence(t, v) for t, v in zip(tracks, seen, strict=True)]))
@@ -142,13 +147,13 @@ def fit(track: Track, motion: str, free: int) -> np.ndarray:
     return np.stack(path, 1)
 
 
-def explain(track: Track) -> np.ndarray:
-    """The path (frames, 2) that explains the track best, of whatever motion."""
+def explain(track: Track, motions: Iterable[str] = tuple(MOTIONS)) -> np.ndarray:
+    """The path (frames, 2) that explains the track best, of whatever motion among these."""
 
     def gain(path: np.ndarray) -> float:
         return float((track.weight / (1 + np.square((track.position - path) / 2).sum(1))).sum())
 
-    return max((fit(track, motion, free=0) for motion in MOTIONS), key=gain)
+    return max((fit(track, motion, free=0) for motion in motions), key=gain)
 
 
 def visible_at(path: np.ndarray, open_: np.ndarray, sprite: Sprite) -> np.ndarray:
@@ -157,14 +162,16 @@ def visible_at(path: np.ndarray, open_: np.ndarray, sprite: Sprite) -> np.ndarra
     return (crop(open_, np.rint(path).astype(int)) * square).sum((1, 2)) / square.sum()
 
 
-def motion_score(track: Track, sprite: Sprite, seen: np.ndarray) -> float:
-    path = fit(track, sprite.motion, free=FREE_STEPS - 1)
+def motion_score(track: Track, sprite: Sprite, seen: np.ndarray, begins: bool = True) -> float:
+    step = np.asarray(MOTIONS[sprite.motion])
+    either_way = [name for name, other in MOTIONS.items() if (np.abs(other) == np.abs(step)).all()]
+    path = fit(track, sprite.motion, free=FREE_STEPS - 1) if begins else explain(track, either_way)
     place = _mean(np.exp(-np.square((track.position - path) / 3).sum(1)), track.weight)
     direction = 1.0
     if lag := min(5, len(path) - 1, max(1, int(track.weight.sum()) - 1)):
         wanted, moved = (x[lag:] - x[:-lag] for x in (path, track.position))
         error = np.sqrt(np.square(moved - wanted).sum(1)) / (2 * lag)
-        straight = np.abs(wanted).sum(1) >= np.abs(MOTIONS[sprite.motion]).sum() * lag
+        straight = np.abs(wanted).sum(1) >= np.abs(step).sum() * lag
         weight = straight * track.weight[lag:] * track.weight[:-lag]
         direction = _mean(np.exp(-np.square(error / 0.5)), weight) if weight.sum() > 1e-3 else 1.0
     support = min(1.0, float(track.weight.sum() / (0.5 * (seen**2).sum() + 1e-6)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prunus.worlds.sprites.scene import COLOURS, SHORT, SIZE, Scene, stencil
+from prunus.worlds.sprites.scene import COLOURS, SHORT, SIZE, Curtain, Scene, stencil
 
 BACKGROUND = (0x0F, 0x0F, 0x17)
 
@@ -21,7 +21,13 @@ def render(scene: Scene, frames: int = SHORT) -> np.ndarray:
             box = frame[:, y - 8 : y + 8, x - 8 : x + 8]
             box *= 1 - alpha
             box += ink
-    if (bar := scene.curtain) is not None:
-        colour = np.asarray(bar.colour, np.float32)[:, None, None] / 255
-        video[bar.start : bar.start + bar.frames, :, :, bar.left : bar.left + bar.width] = colour
+    if scene.curtain is not None:
+        hang(scene.curtain, video)
     return video
+
+
+def hang(curtain: Curtain, video: np.ndarray, first: int = 0) -> None:
+    """Draw the curtain over a video (frames, 3, 64, 64) in place; its first frame is frame ``first`` of the clip."""
+    begin, end = curtain.start - first, curtain.start + curtain.frames - first
+    colour = np.asarray(curtain.colour, np.float32)[:, None, None] / 255
+    video[max(begin, 0) : max(end, 0), :, :, curtain.left : curtain.left + curtain.width] = colour
