@@ -153,7 +153,7 @@ class MetaVideo(StreamingVideo):
         """
         if not isinstance(work, ChunkWork) or work.record:
             return False
-        shape = (x.shape, *((c.rows.start, c.rows.stop, c.keys.shape) for c in work.contexts))
+        shape = (x.shape, *((c.rows.start, c.rows.stop, c.keys.shape) for c in work.blocks))
         seen = shape in self._shapes or not self.weigh
         self._shapes.add(shape)
         return seen

@@ -33,7 +33,8 @@ class VideoHow(How):
 
     ``noise_mix`` is beta in x_n = beta x_{n-1} + sqrt(1 - beta^2) eps, with ``unit_variance`` divided by the deviation
     that seed reuse would give it. ``reuse_seed`` draws with the parent's seed, ``seed`` with a given one. ``gates``
-    says for every earlier chunk what becomes of it when it leaves the window, ``ema`` how much of a sink EMA keeps.
+    says for every earlier chunk what becomes of it when it leaves the window, ``ema`` how much of a sink EMA keeps; all
+    children of a parent must agree in what becomes of the chunks that leave now, unless one batch grows them all.
     """
 
     noise_mix: float = 0.0
@@ -53,7 +54,9 @@ class VideoState:
     """A partial video as its children need it: an immutable value, but for two results that are computed at most once.
 
     ``cache`` is what this chunk attended to, with room for it; ``committed`` the cache with the chunk in it, made when
-    the node is first grown from (``context`` is then let go). ``features`` are the decoder's after this chunk.
+    the node is first grown from (``context`` is then let go). If that makes chunks leave it, alike for all children,
+    they are let go as well: both caches are then what the children attend to, and ``left`` says how they left.
+    ``features`` are the decoder's after this chunk.
     """
 
     text: Text
@@ -61,11 +64,12 @@ class VideoState:
     context: Context | None = None
     latents: torch.Tensor | None = None
     committed: Cache | None = None
+    left: tuple[tuple[str, ...], float] | None = None
     before: Features | None = None
     features: Features | None = None
 
     def tensors(self):
-        for part in (self.text, self.cache, self.committed, self.context, self.before, self.features):
+        for part in (self.text, self.cache, self.committed, self.before, self.features):
             if part is not None:
                 yield from part.tensors()
         if self.latents is not None:
@@ -105,7 +109,7 @@ class StreamingVideo(Generator):
     # ---- growing -----------------------------------------------------------------------------------------------
 
     def begin(self, prompt: str) -> VideoState:
-        cache = Cache(self.model.streaming.cache)
+        cache = self.model.transformer.cache(self.model.streaming.cache)
         return VideoState(self.model.text(prompt), cache, committed=cache)
 
     @torch.no_grad()
@@ -113,6 +117,7 @@ class StreamingVideo(Generator):
         committed = self._commit([a.parent.state for a in asks])
         # The earliest child pays for its parent's commit, whatever the order of rows.
         payer = {state: min(a.path for a in asks if a.parent.state is state) for state in committed}
+        prices = {state: self._forward_cost(state.cache, 1) for state in committed}
         contexts = self._contexts(asks)
         children = [VideoState(a.parent.state.text, *context) for a, context in zip(asks, contexts, strict=True)]
         draws, noises, notes = zip(*(self._noise(a) for a in asks), strict=True)
@@ -129,7 +134,7 @@ class StreamingVideo(Generator):
             unit = {"latents": state.latents.cpu(), "noise": noises[i], **notes[i]}
             cost = self._forward_cost(state.cache, len(self.sigmas))
             if payer.get(ask.parent.state) == ask.path:
-                cost += self._forward_cost(ask.parent.state.cache, 1)
+                cost += prices[ask.parent.state]
             grown.append(Grown(unit, state, done=ask.parent.depth + 1 == self.chunks, cost=cost))
         return grown
 
@@ -154,15 +159,25 @@ class StreamingVideo(Generator):
             if key not in made:
                 made[key] = self._context(state, how.gates, how.ema)
             out.append(made[key])
+        for state in {id(ask.parent.state): ask.parent.state for ask in asks}.values():
+            rooms = [(cache, gates, ema) for (parent, gates, ema), (cache, _) in made.items() if parent == id(state)]
+            if len(rooms) == 1 and rooms[0][0].blocks != state.committed.blocks:
+                state.cache = state.committed = rooms[0][0]
+                state.left = rooms[0][1:]
         return out
 
     def _context(self, parent: VideoState, gates: Sequence[str], ema: float) -> tuple[Cache, Context]:
         assert parent.committed is not None
+        if parent.left not in (None, (gates, ema)):
+            raise SettingError(
+                f"gates = {gates}, ema = {ema} are not those that this parent was grown with before, "
+                f"{parent.left}; grow its children with the same ones, or all of them in one batch"
+            )
         cache = parent.committed
         if cache.spec.ema != ema:
             cache = replace(cache, spec=replace(cache.spec, ema=ema))
         cache = cache.make_room(dict(enumerate(gates)), self.chunk_frames)
-        return cache, self.model.transformer.gather(cache, parent.text, self.model.latent_size)
+        return cache, self.model.transformer.context(cache, parent.text, self.model.latent_size)
 
     def _noise(self, ask: Ask) -> tuple[torch.Generator, torch.Tensor, dict[str, Any]]:
         """The candidate's stream, its initial noise (c, f, h, w), and what its children must know of it."""
@@ -237,7 +252,7 @@ class StreamingVideo(Generator):
     def render(self, nodes: Sequence[Node], view: View) -> list[torch.Tensor]:
         self._decode(self._unseen(nodes, view))
         shown = [[n.rendering for n in self._viewed(node, view)] for node in nodes]
-        return [torch.cat(chunks).float() / 255 for chunks in shown]
+        return [torch.cat(chunks).float().div_(255) for chunks in shown]
 
     def _viewed(self, node: Node, view: View) -> list[Node]:
         return node.lineage[-view.units :] if view.units else node.lineage
@@ -258,7 +273,7 @@ class StreamingVideo(Generator):
         return sorted(wanted, key=lambda n: n.depth)
 
     def _decode(self, nodes: Sequence[Node]) -> None:
-        """Decode chunks in as few batches as their order allows, and keep the frames as 8-bit."""
+        """Decode chunks in as few calls as their order allows, and keep the frames as 8-bit."""
         decoder = self.model.decoder
         after: dict[Node | None, Features] = {}
         waves = [list(nodes)] if decoder.framewise else []

@@ -1,7 +1,8 @@
 """Decode a video chunk by chunk with diffusers' unchanged ``AutoencoderKLWan``, equal to decoding the whole clip.
 
 The decoder's convolutions are causal in time: each needs the last two frames of its input. Those *features* are carried
-from chunk to chunk, one immutable value per candidate that siblings share. Candidates are decoded in one batch.
+from chunk to chunk, one immutable value per candidate that siblings share. Candidates are decoded in one batch, as long
+as its frames are small: a batch of large ones saves no time, but takes the memory of all.
 
 All frames of a chunk go through the decoder in one call; only a clip's first latent frame goes alone if the autoencoder
 compresses time (it becomes 1 frame, every later one 4). diffusers itself decodes latent frame by latent frame.
@@ -14,6 +15,7 @@ the work or less. This is found out once, when the decoder is made.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
+
+MOST_PIXELS = 1 << 22
+"""Pixels that are decoded in one batch, unless a single row has more: 340 frames of 64 x 64, 3 of 1280 x 1088."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,20 +72,25 @@ class StreamingDecoder:
         """
         if len(latents) != len(features):
             raise ValueError(f"latents has {len(latents)} rows, but there are {len(features)} features.")
+        if self.compresses_time and len({entry is None for entry in features}) > 1:
+            raise ValueError("Rows at the start of a clip give fewer frames than later ones; decode them apart.")
+        most = self._most_rows(latents)
+        if len(latents) > most:
+            starts = range(0, len(latents), most)
+            groups = [self.decode(latents[at : at + most], features[at : at + most]) for at in starts]
+            return torch.cat([frames for frames, _ in groups]), [entry for _, after in groups for entry in after]
         weight = self.vae.post_quant_conv.weight
         x = self.vae.post_quant_conv((latents.to(self._std) * self._std + self._mean).to(weight.dtype))
         if self.framewise:
             images = self.decoder(x.transpose(1, 2).flatten(0, 1).unsqueeze(2))
             return self._frames(images.unflatten(0, (len(x), -1)).squeeze(3).transpose(1, 2)), [Features()] * len(x)
-        groups: dict[tuple[Any, ...], list[int]] = {}
+        alike: dict[tuple[Any, ...], list[int]] = {}
         for row, entry in enumerate(features):
             kinds = tuple(m.shape if isinstance(m, torch.Tensor) else m for m in entry.maps) if entry else ()
-            groups.setdefault(kinds, []).append(row)
-        if self.compresses_time and () in groups and len(groups) > 1:
-            raise ValueError("Rows at the start of a clip give fewer frames than later ones; decode them apart.")
+            alike.setdefault(kinds, []).append(row)
         frames: dict[int, torch.Tensor] = {}
         after: dict[int, Features] = {}
-        for kinds, rows in groups.items():
+        for kinds, rows in alike.items():
             maps = _stack([entry for entry in (features[row] for row in rows) if entry], self._memory)
             decoded = self._decode(x[rows], maps, start=not kinds)
             for place, row in enumerate(rows):
@@ -88,6 +98,11 @@ class StreamingDecoder:
                 after[row] = Features(tuple(_row(entry, place) for entry in maps))
         order = range(len(latents))
         return self._frames(torch.stack([frames[row] for row in order])), [after[row] for row in order]
+
+    def _most_rows(self, latents: torch.Tensor) -> int:
+        """How many rows are decoded together."""
+        scale = self.vae.config.scale_factor_temporal * self.vae.config.scale_factor_spatial**2
+        return max(1, MOST_PIXELS // (math.prod(latents.shape[2:]) * scale))
 
     def _decode(self, x: torch.Tensor, maps: list[torch.Tensor | str | None], start: bool) -> torch.Tensor:
         """One group of rows; replaces the entries of ``maps`` (its tensors are left alone)."""
