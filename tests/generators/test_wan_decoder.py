@@ -94,10 +94,10 @@ def test_large_frames_are_decoded_in_groups_of_rows(kind, monkeypatch):
     torch.testing.assert_close(stream(decoder, latents, [3, 3]), expected, atol=1e-5, rtol=0)
     starts = 2 if decoder.compresses_time else 1  # a clip's first frame goes alone
     assert rows == [n for n in (2, 2, 1) for _ in range(starts)] + [2, 2, 1]
-    monkeypatch.setattr(wan_decoder, "MOST_PIXELS", 1)
+    monkeypatch.setattr(wan_decoder, "MOST_PIXELS", 1)  # a call for each latent frame
     rows.clear()
-    decoder.decode(latents[:, :, :1], [None] * 5)
-    assert rows == [1] * 5
+    torch.testing.assert_close(stream(decoder, latents, [3, 3]), expected, atol=1e-5, rtol=0)
+    assert rows == [1] * 30
 
 
 def test_features_own_their_memory():
@@ -105,6 +105,10 @@ def test_features_own_their_memory():
     _, features = decoder.decode(torch.randn(3, 4, 3, 4, 4), [None] * 3)
     assert sum(t.numel() * 4 for t in features[0].tensors()) == unique_bytes(features[:1])
     assert unique_bytes(features) == 3 * unique_bytes(features[:1])
+    _, alone = decoder.decode(torch.randn(1, 4, 3, 4, 4), features[:1])
+    assert unique_bytes(alone) == unique_bytes(features[:1]) and unique_bytes([*alone, *features]) == unique_bytes(
+        features
+    ) + unique_bytes(alone)
 
 
 def test_framewise_autoencoder_carries_nothing_and_decodes_the_same():

@@ -56,7 +56,7 @@ class VideoState:
     ``cache`` is what this chunk attended to, with room for it; ``committed`` the cache with the chunk in it, made when
     the node is first grown from (``context`` is then let go). If that makes chunks leave it, alike for all children,
     they are let go as well: both caches are then what the children attend to, and ``left`` says how they left.
-    ``features`` are the decoder's after this chunk.
+    ``features`` are the decoder's after this chunk, ``before`` those before it, until it is decoded.
     """
 
     text: Text
@@ -291,7 +291,7 @@ class StreamingVideo(Generator):
                 node.rendering = shown.mul(255).round().to(torch.uint8).cpu()
                 after[node] = feature
                 if node.state is not None:
-                    node.state.features = feature
+                    node.state.features, node.state.before = feature, None
 
     def render_cost(self, nodes: Sequence[Node], view: View) -> Cost:
         unseen = self._unseen(nodes, view)
