@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from prunus.generators.kv_cache import Block, Cache, CacheSpec, unique_bytes
+from prunus.generators.kv_cache import Block, Cache, CacheSpec, unique_bytes, unmoved
 
 
 def block(chunk: int, start: int | None = None, frames: int = 3, value: float | None = None) -> Block:
@@ -115,8 +115,8 @@ def test_long_chunk_evicts_as_many_blocks_as_it_takes():
 
 def test_merging_blocks_of_unequal_length_mixes_the_frames_that_both_have():
     long, short = block(0, frames=3, value=1.0), block(1, frames=1, value=3.0)
-    torch.testing.assert_close(long.merge(short, 0.5).keys[0, :, 0, 0], torch.tensor([2.0, 2, 1, 1, 1, 1]))
-    torch.testing.assert_close(short.merge(long, 0.5).keys[0, :, 0, 0], torch.tensor([2.0, 2]))
+    torch.testing.assert_close(long.merge(short, 0.5, unmoved).keys[0, :, 0, 0], torch.tensor([2.0, 2, 1, 1, 1, 1]))
+    torch.testing.assert_close(short.merge(long, 0.5, unmoved).keys[0, :, 0, 0], torch.tensor([2.0, 2]))
 
 
 def test_ema_without_a_sink_drops_the_block():

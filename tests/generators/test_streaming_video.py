@@ -134,14 +134,39 @@ def test_branching_adds_no_bytes_and_growing_adds_one_block_each(video):
     assert len(grandchildren) == 8
 
 
+def test_what_leaves_is_let_go_when_the_children_are_grown(video):
+    """12 frames are attended; the fifth chunk mixes chunk 1 into the sink, and neither is held beside the new one."""
+    tree = start(video)
+    node = tree.root
+    for _ in range(4):
+        (node,) = grow(tree, [node])
+    block = unique_bytes([node.state.cache.blocks[0]])
+    children = grow(tree, [node] * 2, gates=("discard", "ema"), ema=0.5)
+    assert [b.name for b in children[0].state.cache.blocks] == ["0+1", "2", "3"]
+    assert unique_bytes([s for n in (node, *children) for s in (n.state.cache, n.state.committed) if s]) == 3 * block
+    grow(tree, [node], gates=("discard", "ema"), ema=0.5)
+    with pytest.raises(SettingError, match="not those that this parent was grown with"):
+        grow(tree, [node], gates=("discard", "append"))
+
+
+def test_children_of_one_batch_may_see_their_parent_in_different_ways(video):
+    tree = start(video)
+    node = tree.root
+    for _ in range(4):
+        (node,) = grow(tree, [node])
+    asks = tree.number([tree.ask(node, gates=("discard", gate)) for gate in ("discard", "append")])
+    one, other = (grown.state.cache for grown in video.grow(asks))
+    assert [b.name for b in one.blocks] == ["0", "2", "3"] and [b.name for b in other.blocks] == ["0", "1", "2", "3"]
+
+
 def test_rendering_decodes_each_chunk_once_and_rounds_to_8_bit(video, monkeypatch):
     calls = []
     decode = type(video.model.decoder).decode
     monkeypatch.setattr(
         type(video.model.decoder), "decode", lambda self, z, f: calls.append(len(z)) or decode(self, z, f)
     )
-    per_chunk = video.model.decode_flops(3)
-    video.model.decode_flops(3, False)  # counted once, by decoding
+    per_chunk = video.model.decode_flops(3, True)
+    assert video.model.decode_flops(3, False) == per_chunk  # both counted once, by decoding
     calls.clear()
     tree = start(video)
     parents = grow(tree, [tree.root] * 2)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prunus.errors import ModelError, SettingError
-from prunus.generators.kv_cache import Cache, unique_bytes
+from prunus.generators.kv_cache import unique_bytes
 from prunus.generators.wan_configurations import KNOWN, PROMPT, build, read_configuration
 
 
@@ -44,16 +44,16 @@ def test_the_full_size_goes_through_the_streaming_code(small):
     size, text = small.model.latent_size, small.model.text(PROMPT)
     assert size == (60, 104)
     assert text.keys.shape == text.values.shape == (30, 512, 12, 128)
-    cache, attended = Cache(small.model.streaming.cache), []
+    cache, attended = model.cache(small.model.streaming.cache), []
     for chunk in range(10):
         roomy = cache.make_room(dict.fromkeys(range(1, chunk), "append"))
-        context = model.gather(roomy, text, size)
+        context = model.context(roomy, text, size)
         latents = torch.empty(2, 16, 3, *size, device="meta")
         if chunk in (0, 9):
             assert model.velocity(latents, torch.empty(2, device="meta"), [context, context]).shape == latents.shape
-        if chunk:
-            assert context.keys.shape == context.values.shape == (30, 1560 * roomy.frames_attended, 12, 128)
-            assert context.keys.dtype == torch.bfloat16
+        for held in context.blocks:
+            assert held.keys.shape == held.values.shape == (30, 3 * 1560, 12, 128)
+            assert held.keys.dtype == torch.bfloat16
         (block,) = model.commit(latents[:1], [context])
         assert block.keys.shape == (30, 3 * 1560, 12, 128) and block.keys.is_meta
         assert unique_bytes([block]) == 2 * 30 * 3 * 1560 * 1536 * 2 == 862_617_600

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from prunus.errors import ModelError
 from prunus.generators import wan_attention
 from prunus.generators.kv_cache import Block, Cache, CacheSpec, unique_bytes
+from prunus.generators.wan_attention import rotate
 from prunus.generators.wan_flops import flops, text_flops
 from prunus.generators.wan_streaming import Context, StreamingTransformer, block_causal
 
@@ -50,8 +51,8 @@ class ReferenceProcessor:
         query, key, value = attn.norm_q(attn.to_q(hidden)), attn.norm_k(attn.to_k(source)), attn.to_v(source)
         query, key, value = (x.unflatten(2, (attn.heads, -1)) for x in (query, key, value))
         if encoder_hidden_states is None:
-            self.seen.append((key[0], value[0]))
             query, key = self.turn(query), self.turn(key)
+            self.seen.append((key[0], value[0]))
         scores = torch.einsum("nqhd,nkhd->nhqk", query, key) / query.shape[-1] ** 0.5
         if encoder_hidden_states is None:
             scores = scores.masked_fill(~self.mask, float("-inf"))
@@ -100,17 +101,17 @@ def noise(n: int = 1, frames: int = 3, seed: int = 0) -> torch.Tensor:
 
 def stream(model, clip, chunks, text, spec=UNLIMITED, gates=None):
     """Commit a clean clip chunk by chunk. Returns the last cache and each chunk's context."""
-    cache, contexts = Cache(spec), []
+    cache, contexts = model.cache(spec), []
     for chunk in clip.split(chunks, 2):
         cache = cache.make_room(gates, chunk.shape[2])
-        contexts.append(model.gather(cache, text, SIZE))
+        contexts.append(model.context(cache, text, SIZE))
         cache = cache.commit(model.commit(chunk, contexts[-1:])[0])
     return cache, contexts
 
 
 def past(model, text, chunks: int, seed: int = 1, first: int = 3) -> Context:
     clip = noise(frames=first + 3 * (chunks - 1), seed=seed)
-    return model.gather(stream(model, clip, [first] + [3] * (chunks - 1), text)[0], text, SIZE)
+    return model.context(stream(model, clip, [first] + [3] * (chunks - 1), text)[0], text, SIZE)
 
 
 def close(actual, expected, bound=1e-5):
@@ -144,10 +145,10 @@ def test_chunk_by_chunk_equals_one_block_causal_pass(chunks, shape):
 @pytest.mark.parametrize("gates", [{}, {1: "append", 3: "append"}], ids=["discard", "append"])
 def test_sinks_and_window_equal_one_pass_in_which_each_chunk_sees_what_the_cache_held(transformer, model, gates):
     clip, noisy, embeds = noise(frames=21), noise(frames=3, seed=9), prompt()
-    text, cache, seen = model.text(embeds), Cache(), torch.zeros(24, 24, dtype=torch.bool)
+    text, cache, seen = model.text(embeds), model.cache(CacheSpec()), torch.zeros(24, 24, dtype=torch.bool)
     for chunk in range(7):
         cache = cache.make_room(gates)
-        context = model.gather(cache, text, SIZE)
+        context = model.context(cache, text, SIZE)
         cache = cache.commit(model.commit(clip[:, :, 3 * chunk : 3 * chunk + 3], [context])[0])
         for block in cache.blocks:
             seen[3 * chunk : 3 * chunk + 3, block.start : block.end] = True
@@ -157,26 +158,35 @@ def test_sinks_and_window_equal_one_pass_in_which_each_chunk_sees_what_the_cache
     assert list(cache.append_starts) == [3 * chunk for chunk in gates]
     mixed, times = torch.cat((clip, noisy), 2), torch.cat((torch.zeros(21), torch.full((3,), TIME)))
     expected = reference(transformer, mixed, times, embeds, seen)[0][:, :, 21:]
-    context = model.gather(cache, text, SIZE)
+    context = model.context(cache, text, SIZE)
     close(model.velocity(noisy, torch.tensor([TIME]), [context]), expected, 1e-4)
     # The bound discriminates: a query one frame off is far outside of it.
     off = model.velocity(noisy, torch.tensor([TIME]), [replace(context, start=22)])
     assert (off - expected).abs().max() > 1e-3
 
 
-def test_rotated_keys_are_those_of_a_full_history_restricted_to_the_same_frames(model):
-    text = model.text(prompt())
+def test_merging_rotated_keys_is_rotating_merged_keys(model):
+    """Chunk 2 leaves the window and is mixed into the base sink, then chunk 3 into that, at the sink's own frames."""
     torch.manual_seed(0)
-    blocks = [Block(*torch.randn(2, 3, 3 * TOKENS, 2, 24), b, 3 * b, 3) for b in range(8)]
-    full, rolling = Cache(UNLIMITED), Cache()
-    for block in blocks:
-        full, rolling = full.commit(block), rolling.make_room({2: "append"}).commit(block)
-    everything = model.gather(full, text, SIZE).keys.unflatten(1, (-1, TOKENS))
-    kept = model.gather(rolling, text, SIZE)
-    frames = [frame for block in rolling.blocks for frame in range(block.start, block.end)]
-    assert frames == [0, 1, 2, 6, 7, 8, *range(15, 24)]
-    close(kept.keys, everything[:, frames].flatten(1, 2), 0)
-    assert unique_bytes([kept]) == 2 * 3 * len(frames) * TOKENS * 2 * 24 * 4
+    plain = [torch.randn(2, 3, 3 * TOKENS, 2, 24) for _ in range(8)]
+    cache = model.cache(CacheSpec(ema=0.75))
+    for b, (keys, values) in enumerate(plain):
+        turned = rotate(keys, model.rotations(torch.arange(3 * b, 3 * b + 3), SIZE))
+        cache = cache.make_room({2: "ema", 3: "ema"}).commit(Block(turned, values, b, 3 * b, 3))
+    sink = cache.sinks[0]
+    assert [block.start for block in cache.blocks] == [0, 15, 18, 21] and sink.name == "0+2+3"
+    merged = (3 * (3 * plain[0] + plain[2]) / 4 + plain[3]) / 4
+    close(sink.keys, rotate(merged[0], model.rotations(torch.arange(3), SIZE)))
+    close(sink.values, merged[1])
+    assert (sink.keys - merged[0]).abs().max() > 0.1
+
+
+def test_keys_can_be_moved_both_ways(model):
+    torch.manual_seed(0)
+    keys = torch.randn(3, 3 * TOKENS, 2, 24)
+    turned = rotate(keys, model.rotations(torch.arange(30, 33), SIZE))
+    close(model.turn(turned, 7), rotate(keys, model.rotations(torch.arange(37, 40), SIZE)))
+    close(model.turn(turned, -30), rotate(keys, model.rotations(torch.arange(3), SIZE)))
 
 
 @pytest.mark.parametrize("merged", [True, False], ids=["log-sum-exp", "side by side"])
@@ -185,8 +195,11 @@ def test_rows_in_one_batch_equal_single_runs(model, monkeypatch, merged):
         monkeypatch.setattr(wan_attention, "FLASH_WITH_LSE", None)
     one, two = model.text(prompt(7)), model.text(prompt(16, seed=6))
     parents = [past(model, one, 4), past(model, two, 2, seed=2), past(model, one, 3, seed=3, first=1)]
-    parents.append(model.gather(Cache(), one, SIZE))
-    for rows in ([0, 0, 0, 0], [0, 0, 1, 1], [2, 0, 1, 2, 3, 1, 0], [3, 3]):
+    parents.append(model.context(Cache(), one, SIZE))
+    cousin, _ = stream(model, noise(frames=9, seed=1), 3, one)  # 4 and 5 have the first 3 of their 4 chunks in common
+    cousins = [model.commit(noise(seed=seed), [model.context(cousin, one, SIZE)])[0] for seed in (11, 12)]
+    parents += [model.context(cousin.commit(block), one, SIZE) for block in cousins]
+    for rows in ([0, 0, 0, 0], [0, 0, 1, 1], [2, 0, 1, 2, 3, 1, 0], [3, 3], [4, 5, 0, 5, 4, 1], [4, 5]):
         latents, times = noise(len(rows), seed=4), torch.tensor([1000, TIME, 833.3, 625])[torch.arange(len(rows)) % 4]
         contexts = [parents[row] for row in rows]
         together = model.velocity(latents, times, contexts)
@@ -202,11 +215,27 @@ def test_rows_in_one_batch_equal_single_runs(model, monkeypatch, merged):
 def test_branching_eight_times_adds_no_bytes_and_eight_blocks_when_committed(model):
     text = model.text(prompt())
     parent, _ = stream(model, noise(frames=21), 3, text)
-    context = model.gather(parent, text, SIZE)
+    context = model.context(parent, text, SIZE)
     before = unique_bytes([parent])
     children = [parent.commit(block) for block in model.commit(noise(8, seed=3), [context] * 8)]
     assert before == 7 * unique_bytes([parent.blocks[0]])
     assert unique_bytes([parent, *children]) - before == 8 * unique_bytes([parent.blocks[0]])
+
+
+def test_rows_attend_once_to_a_block_that_they_share(model, monkeypatch):
+    """Two parents with 3 chunks in common and one of their own, two children each: 6 attentions a layer with theirs."""
+    calls = []
+    flash = wan_attention.FLASH_WITH_LSE
+    monkeypatch.setattr(
+        wan_attention, "FLASH_WITH_LSE", lambda q, k, v: calls.append((q.shape[2], k.shape[2])) or flash(q, k, v)
+    )
+    text, own = model.text(prompt()), 3 * TOKENS
+    cousin, _ = stream(model, noise(frames=9), 3, text)
+    blocks = model.commit(noise(2), [model.context(cousin, text, SIZE)] * 2)
+    contexts = [model.context(cousin.commit(block), text, SIZE) for block in blocks]
+    calls.clear()
+    model.velocity(noise(4), torch.full((4,), TIME), [contexts[0], contexts[1]] * 2)
+    assert calls == 3 * [(own, own), *3 * [(4 * own, own)], *2 * [(2 * own, own)]]
 
 
 def test_two_threads_use_one_model(model):
@@ -285,13 +314,13 @@ def test_half_precision_keeps_positions_exact(transformer, model):
     for streaming in (half, model):
         context = past(streaming, streaming.text(prompt()), 3)
         outs.append(streaming.velocity(noise(2), torch.full((2,), TIME), [context] * 2))
-    assert outs[0].dtype == torch.float32 and context.keys.dtype == torch.float32
+    assert outs[0].dtype == torch.float32 and context.blocks[0].keys.dtype == torch.float32
     assert (outs[0] - outs[1]).abs().mean() < 0.05 * outs[1].abs().mean()
 
 
 def test_errors_say_what_is_wrong(transformer, model):
     text = model.text(prompt())
-    context = model.gather(Cache(), text, SIZE)
+    context = model.context(Cache(), text, SIZE)
     late = replace(context, start=1022)
     with pytest.raises(ModelError, match="frame 1024 is beyond the model's 1024"):
         model.velocity(noise(), torch.tensor([TIME]), [late])
@@ -320,7 +349,7 @@ def test_flops_are_those_that_torch_counts(transformer, model, chunks, rows):
     with FlopCounterMode(display=False, custom_mapping=known) as counter:
         text = model.text(embeds)
     assert counter.get_total_flops() == text_flops(transformer.config, 7)
-    context = past(model, text, chunks) if chunks else model.gather(Cache(), text, SIZE)
+    context = past(model, text, chunks) if chunks else model.context(Cache(), text, SIZE)
     with FlopCounterMode(display=False, custom_mapping=known) as counter:
         model.velocity(noise(rows), torch.full((rows,), TIME), [context] * rows)
     assert counter.get_total_flops() == flops(transformer.config, rows, 3, SIZE, 3 * chunks, 7)

@@ -57,7 +57,7 @@ def test_the_painted_chunk_is_what_later_chunks_attend_to(model, painted):
     first, second, _ = painted.lineage
     hand = StreamingVideo(model, 9)
     root = hand.begin(PROMPT)
-    cache, context = root.committed, model.transformer.gather(root.committed, root.text, model.latent_size)
+    cache, context = root.committed, model.transformer.context(root.committed, root.text, model.latent_size)
     cache = cache.commit(model.transformer.commit(first.unit["latents"][None], [context])[0])
     ours = CurtainVideo(model, 9, {(PROMPT, 0): BAR}).restore([painted], PROMPT)[0][0].cache
     assert torch.allclose(ours.blocks[0].keys, cache.blocks[0].keys, atol=1e-5)
@@ -66,7 +66,7 @@ def test_the_painted_chunk_is_what_later_chunks_attend_to(model, painted):
     hang(BAR, frames.numpy(), first=3)
     by_hand = encode(model, frames)
     assert torch.allclose(second.unit["latents"], by_hand, atol=1e-4)
-    context = model.transformer.gather(cache, root.text, model.latent_size)
+    context = model.transformer.context(cache, root.text, model.latent_size)
     block = model.transformer.commit(by_hand[None], [context])[0]
     assert torch.allclose(ours.blocks[1].keys, block.keys, atol=1e-3)
     other = model.transformer.commit(unpainted[None], [context])[0]

@@ -44,7 +44,7 @@ def candidate_alone(model: VideoModel, frames: int, context_frames: int) -> Alon
     """Measured on the meta device: a forward over ``context_frames``, and diffusers' own decoding of a whole video."""
     import torch
 
-    from prunus.generators.kv_cache import unique_bytes
+    from prunus.generators.kv_cache import Block, unique_bytes
     from prunus.generators.meta_device import MetaVideo
     from prunus.generators.wan_configurations import PROMPT
     from prunus.generators.wan_flops import flop_counter
@@ -54,8 +54,9 @@ def candidate_alone(model: VideoModel, frames: int, context_frames: int) -> Alon
     rows, columns = model.transformer.grid(model.latent_size)
     tokens = context_frames * rows * columns
     layers, _, heads, width = text.keys.shape
-    rotated = text.keys.new_empty(layers, tokens, heads, width) if tokens else None
-    context = Context(text, model.latent_size, 0, 0, context_frames, rotated, rotated)
+    kept = text.keys.new_empty(layers, tokens, heads, width)
+    blocks = (Block(kept, kept, 0, 0, context_frames),) if tokens else ()
+    context = Context(text, model.latent_size, 0, 0, blocks)
     latents = torch.empty(1, model.channels, frames, *model.latent_size, device="meta", dtype=vae.dtype)
     decoding: list[int] = []
     with torch.no_grad(), video.running():

@@ -10,19 +10,31 @@ What happens to the oldest windowed block when a new chunk needs its room is tol
     ema      last sink <- ema * last sink + (1 - ema) * block, token by token; then the block is dropped
     discard  the block is dropped; a block without a gate is discarded as well
 
-What differs from the published code: chunks may differ in length (a clip may start with a single frame), and ``sink``
-may be any number of frames. Blocks are kept whole: the base sink is the fewest first blocks that hold ``sink`` frames.
+Keys are kept as attention reads them, rotated to their chunk's place in the video, so that blocks are attended to where
+they lie. An EMA merge first moves the keys that it mixes in to the sink's place, see ``Cache.turn``.
+
+What differs from the published code: it rotates all keys anew in every step; chunks may differ in length (a clip may
+start with a single frame), and ``sink`` may be any number of frames. Blocks are kept whole: the base sink is the fewest
+first blocks that hold ``sink`` frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 
 GATES = ("append", "ema", "discard")
+
+
+Turn = Callable[[torch.Tensor, int], torch.Tensor]
+
+
+def unmoved(keys: torch.Tensor, frames: int) -> torch.Tensor:
+    """The turn of keys that have no positions."""
+    return keys
 
 
 class HasTensors(Protocol):
@@ -78,8 +90,8 @@ class CacheSpec:
 class Block:
     """Keys and values of one committed chunk.
 
-    ``keys`` and ``values`` are (layers, tokens, heads, dim), tokens frame by frame. Keys are normalised, NOT rotated,
-    so that a sink keeps its meaning wherever it is read from and blocks can be averaged.
+    ``keys`` and ``values`` are (layers, tokens, heads, dim), tokens frame by frame. Keys are normalised and rotated to
+    the frames from ``start`` on, which they keep for ever.
     """
 
     keys: torch.Tensor
@@ -87,7 +99,7 @@ class Block:
     chunk: int
     """Index of the chunk in the video."""
     start: int
-    """Latent frame in the video at which the chunk starts; it gives the rotary positions, for ever."""
+    """Latent frame in the video at which the chunk starts."""
     frames: int
     mix: Mapping[int, float] = field(default_factory=dict)
     """Chunk -> weight of what an EMA merge made of this block; by default the chunk itself with weight 1."""
@@ -117,24 +129,28 @@ class Block:
         yield self.keys
         yield self.values
 
-    def merge(self, other: Block, ema: float) -> Block:
+    def merge(self, other: Block, ema: float, turn: Turn) -> Block:
         """A new block in this one's place: ``ema * self + (1 - ema) * other``, computed in at least float32.
+
+        ``turn`` moves the other's keys to this block's place, see ``Cache``.
 
         Tokens meet at the same frame offset and spatial cell. If the blocks differ in length, the frames that only one
         of them has stay out: this block's own further frames are kept as they are.
         """
         tokens = self.keys.shape[1] // self.frames * min(self.frames, other.frames)
+        exact = torch.promote_types(self.keys.dtype, torch.float32)
 
         def blend(mine: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-            exact = torch.promote_types(mine.dtype, torch.float32)
             merged = mine.clone()
-            merged[:, :tokens] = torch.lerp(mine[:, :tokens].to(exact), theirs[:, :tokens].to(exact), 1 - ema)
+            merged[:, :tokens] = torch.lerp(mine[:, :tokens].to(exact), theirs, 1 - ema)
             return merged
 
+        keys = turn(other.keys[:, :tokens].to(exact), self.start - other.start)
+        values = other.values[:, :tokens].to(exact)
         mix = {chunk: ema * weight for chunk, weight in self.mix.items()}
         for chunk, weight in other.mix.items():
             mix[chunk] = mix.get(chunk, 0.0) + (1 - ema) * weight
-        return replace(self, keys=blend(self.keys, other.keys), values=blend(self.values, other.values), mix=mix)
+        return replace(self, keys=blend(self.keys, keys), values=blend(self.values, values), mix=mix)
 
 
 def _frames(blocks: Iterable[Block]) -> int:
@@ -150,6 +166,8 @@ class Cache:
     """
 
     spec: CacheSpec = CacheSpec()
+    turn: Turn = unmoved
+    """Moves rotated keys by so many frames, by the model's rotary embedding. By default keys have no positions."""
     sinks: tuple[Block, ...] = ()
     window: tuple[Block, ...] = ()
     next_chunk: int = 0
@@ -198,7 +216,7 @@ class Cache:
         if gate == "append" and _frames(sinks) + victim.frames <= self.spec.max_sink:
             sinks = (*sinks, victim)
         elif gate != "discard" and sinks:
-            sinks = (*sinks[:-1], sinks[-1].merge(victim, self.spec.ema))
+            sinks = (*sinks[:-1], sinks[-1].merge(victim, self.spec.ema, self.turn))
         return replace(self, sinks=sinks, window=window)
 
     def commit(self, block: Block) -> Cache:

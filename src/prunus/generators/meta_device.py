@@ -153,7 +153,7 @@ class MetaVideo(StreamingVideo):
         """
         if not isinstance(work, ChunkWork) or work.record:
             return False
-        shape = (x.shape, *((c.rows.start, c.rows.stop, c.keys.shape) for c in work.contexts))
+        shape = (x.shape, *((c.rows.start, c.rows.stop, c.keys.shape) for c in work.blocks))
         seen = shape in self._shapes or not self.weigh
         self._shapes.add(shape)
         return seen
@@ -182,7 +182,7 @@ class MetaVideo(StreamingVideo):
         for node in nodes:
             node.rendering = torch.empty(0)
             if node.state is not None:
-                node.state.features = Features()
+                node.state.features, node.state.before = Features(), None
 
     def state_bytes(self, states: Sequence[VideoState]) -> int:
         self.cache_bytes = max(self.cache_bytes, unique_bytes(c for s in states for c in (s.cache, s.committed) if c))

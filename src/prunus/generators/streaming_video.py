@@ -35,7 +35,8 @@ class VideoHow(How):
     ``steps`` is how many denoising steps to take now, at most (None: all that are left of the chunk).
     ``noise_mix`` is beta in x_n = beta x_{n-1} + sqrt(1 - beta^2) eps, with ``unit_variance`` divided by the deviation
     that seed reuse would give it. ``reuse_seed`` draws with the parent's seed, ``seed`` with a given one. ``gates``
-    says for every earlier chunk what becomes of it when it leaves the window, ``ema`` how much of a sink EMA keeps.
+    says for every earlier chunk what becomes of it when it leaves the window, ``ema`` how much of a sink EMA keeps; all
+    children of a parent must agree in what becomes of the chunks that leave now, unless one batch grows them all.
     """
 
     steps: int | None = None
@@ -57,7 +58,9 @@ class VideoState:
     """A partial video as its children need it: an immutable value, but for two results that are computed at most once.
 
     ``cache`` is what this chunk attended to, with room for it; ``committed`` the cache with the chunk in it, made when
-    the node is first grown from (``context`` is then let go). ``features`` are the decoder's after this chunk.
+    the node is first grown from (``context`` is then let go). If that makes chunks leave it, alike for all children,
+    they are let go as well: both caches are then what the children attend to, and ``left`` says how they left.
+    ``features`` are the decoder's after this chunk, ``before`` those before it, until it is decoded.
     """
 
     text: Text
@@ -65,11 +68,12 @@ class VideoState:
     context: Context | None = None
     latents: torch.Tensor | None = None
     committed: Cache | None = None
+    left: tuple[tuple[str, ...], float] | None = None
     before: Features | None = None
     features: Features | None = None
 
     def tensors(self):
-        for part in (self.text, self.cache, self.committed, self.context, self.before, self.features):
+        for part in (self.text, self.cache, self.committed, self.before, self.features):
             if part is not None:
                 yield from part.tensors()
         if self.latents is not None:
@@ -123,7 +127,7 @@ class StreamingVideo(Generator):
     # ---- growing -----------------------------------------------------------------------------------------------
 
     def begin(self, prompt: str) -> VideoState:
-        cache = Cache(self.model.streaming.cache)
+        cache = self.model.transformer.cache(self.model.streaming.cache)
         return VideoState(self.model.text(prompt), cache, committed=cache)
 
     @torch.no_grad()
@@ -132,6 +136,7 @@ class StreamingVideo(Generator):
         committed = self._commit([a.parent.state for a in begun])
         # The earliest child pays for its parent's commit, whatever the order of rows.
         payer = {state: min(a.path for a in begun if a.parent.state is state) for state in committed}
+        prices = {state: self._forward_cost(state.cache, 1) for state in committed}
         contexts = iter(self._contexts(begun))
         rows = [self._begin(a, *next(contexts)) if a.parent.boundary else self._go_on(a) for a in asks]
         x = torch.stack([r.unit.pop("noisy") for r in rows]).to(self.model.device)
@@ -147,7 +152,7 @@ class StreamingVideo(Generator):
                 unit |= {"noisy": x[i].cpu().clone(), "step": row.stop}
             cost = self._forward_cost(state.cache, len(self._steps(ask)))
             if ask.parent.boundary and payer.get(ask.parent.state) == ask.path:
-                cost += self._forward_cost(ask.parent.state.cache, 1)
+                cost += prices[ask.parent.state]
             done = whole and ask.parent.depth + ask.parent.boundary == self.chunks
             grown.append(Grown(unit, state, done=done, boundary=whole, cost=cost))
         return grown
@@ -194,7 +199,7 @@ class StreamingVideo(Generator):
         return new
 
     def _contexts(self, asks: Sequence[Ask]) -> list[tuple[Cache, Context]]:
-        """For each ask the cache with room for a chunk, and what is gathered from it; siblings share both."""
+        """For each ask the cache with room for a chunk, and what is attended to in it; siblings share both."""
         made: dict[tuple, tuple[Cache, Context]] = {}
         out = []
         for ask in asks:
@@ -204,15 +209,25 @@ class StreamingVideo(Generator):
             if key not in made:
                 made[key] = self._context(state, how.gates, how.ema)
             out.append(made[key])
+        for state in {id(ask.parent.state): ask.parent.state for ask in asks}.values():
+            rooms = [(cache, gates, ema) for (parent, gates, ema), (cache, _) in made.items() if parent == id(state)]
+            if len(rooms) == 1 and rooms[0][0].blocks != state.committed.blocks:
+                state.cache = state.committed = rooms[0][0]
+                state.left = rooms[0][1:]
         return out
 
     def _context(self, parent: VideoState, gates: Sequence[str], ema: float) -> tuple[Cache, Context]:
         assert parent.committed is not None
+        if parent.left not in (None, (gates, ema)):
+            raise SettingError(
+                f"gates = {gates}, ema = {ema} are not those that this parent was grown with before, "
+                f"{parent.left}; grow its children with the same ones, or all of them in one batch"
+            )
         cache = parent.committed
         if cache.spec.ema != ema:
             cache = replace(cache, spec=replace(cache.spec, ema=ema))
         cache = cache.make_room(dict(enumerate(gates)), self.chunk_frames)
-        return cache, self.model.transformer.gather(cache, parent.text, self.model.latent_size)
+        return cache, self.model.transformer.context(cache, parent.text, self.model.latent_size)
 
     def _noise(self, ask: Ask) -> tuple[torch.Generator, torch.Tensor, dict[str, Any]]:
         """The candidate's stream, its initial noise (c, f, h, w), and what its children must know of it."""
@@ -289,7 +304,7 @@ class StreamingVideo(Generator):
     @torch.no_grad()
     def render(self, nodes: Sequence[Node], view: View) -> list[Any]:
         self._decode(self._unseen(nodes, view))
-        shown = [torch.cat([n.rendering for n in node.units(view.units)]).float() / 255 for node in nodes]
+        shown = [torch.cat([n.rendering for n in node.units(view.units)]).float().div_(255) for node in nodes]
         if not view.progress:
             return shown
         return [(frames, node.unit.get("step", self.steps)) for frames, node in zip(shown, nodes, strict=True)]
@@ -310,7 +325,7 @@ class StreamingVideo(Generator):
         return sorted(wanted, key=lambda n: n.depth)
 
     def _decode(self, nodes: Sequence[Node]) -> None:
-        """Decode chunks in as few batches as their order allows, and keep the frames as 8-bit."""
+        """Decode chunks in as few calls as their order allows, and keep the frames as 8-bit."""
         decoder = self.model.decoder
         after: dict[Node | None, Features] = {}
         waves = [list(nodes)] if decoder.framewise else []
@@ -327,8 +342,8 @@ class StreamingVideo(Generator):
             for node, shown, feature in zip(wave, frames, features, strict=True):
                 node.rendering = shown.mul(255).round().to(torch.uint8).cpu()
                 after[node] = feature
-                if node.state is not None:
-                    node.state.features = feature
+                if node.state is not None and node.boundary:  # an estimate's features lead nowhere
+                    node.state.features, node.state.before = feature, None
 
     def render_cost(self, nodes: Sequence[Node], view: View) -> Cost:
         unseen = self._unseen(nodes, view)

@@ -3,10 +3,11 @@
 ``WanTransformer3DModel.forward`` has no way to hand a cache down to its blocks, so the *work* at hand travels in a
 context variable: each thread, and each search in it, has its own. Without work the processor does what it replaced.
 
-Siblings share their parent's context without a copy: the queries of all siblings are folded into one attention over the
-shared context, each attends to its own chunk, and the two results are merged by their log-sum-exp,
+The context is attended to where it lies, block by block and without a copy: the queries of all rows that share a block,
+siblings and cousins, are folded into one attention over it, each row attends to its own chunk, and results are merged
+one after another by their log-sum-exp,
 
-    out = own + sigmoid(lse_shared - lse_own) * (shared - own).
+    out <- out + sigmoid(lse_shared - lse) * (shared - out),   lse <- log(exp lse + exp lse_shared).
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 
 # torch's public attention does not return the log-sum-exp. This operator does, on CPUs; elsewhere, and if a version of
-# torch lacks it, a row's context and its own chunk are put side by side (a copy that lives as long as the layer runs).
+# torch lacks it, a row's blocks and its own chunk are put side by side (a copy that lives as long as the layer runs).
 FLASH_WITH_LSE = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
 
 Item = TypeVar("Item")
@@ -68,35 +70,36 @@ def runs(items: Sequence[Item]) -> Iterator[tuple[slice, Item]]:
 
 
 def attend_shared(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, contexts: Sequence[Shared], layer: int
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: Sequence[Shared], layer: int
 ) -> torch.Tensor:
-    """Each row of (n, tokens, heads, dim) attends to its own keys and to those of the context that it shares."""
-    if not contexts:
+    """Each row of (n, tokens, heads, dim) attends to its own keys and to those of the blocks that it shares."""
+    if not blocks:
         return attend(query, key, value)
     if FLASH_WITH_LSE is None or query.device.type != "cpu":
-        return _attend_side_by_side(query, key, value, contexts, layer)
-    own, own_lse = FLASH_WITH_LSE(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-    for context in contexts:
-        rows = slice(*context.rows.indices(len(query)))
-        folded = context.fold(query).transpose(1, 2)
-        keys, values = context.keys[layer, None].transpose(1, 2), context.values[layer, None].transpose(1, 2)
-        shared, lse = FLASH_WITH_LSE(folded, keys, values)
-        split = (rows.stop - rows.start, query.shape[1])
-        shared, lse = shared[0].unflatten(1, split).transpose(0, 1), lse[0].unflatten(1, split).transpose(0, 1)
-        own[rows].lerp_(shared, torch.sigmoid(lse - own_lse[rows]).unsqueeze(-1).to(own.dtype))
-    return own.transpose(1, 2)
+        return _attend_side_by_side(query, key, value, blocks, layer)
+    out, lse = FLASH_WITH_LSE(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+    for block in blocks:
+        split = (block.rows.stop - block.rows.start, query.shape[1])
+        keys, values = block.keys[layer, None].transpose(1, 2), block.values[layer, None].transpose(1, 2)
+        shared, more = FLASH_WITH_LSE(block.fold(query).transpose(1, 2), keys, values)
+        shared, more = shared[0].unflatten(1, split).transpose(0, 1), more[0].unflatten(1, split).transpose(0, 1)
+        merged = lse[block.rows]
+        out[block.rows].lerp_(shared, torch.sigmoid(more - merged).unsqueeze(-1).to(out.dtype))
+        torch.logaddexp(merged, more, out=merged)
+    return out.transpose(1, 2)
 
 
 def _attend_side_by_side(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, contexts: Sequence[Shared], layer: int
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: Sequence[Shared], layer: int
 ) -> torch.Tensor:
-    covered = sum(len(query[context.rows]) for context in contexts)
-    out = torch.empty_like(query) if covered == len(query) else attend(query, key, value).contiguous()
-    for context in contexts:
-        own = query[context.rows], key[context.rows], value[context.rows]
-        keys = torch.cat((context.keys[layer].expand(len(own[1]), -1, -1, -1), own[1]), 1)
-        values = torch.cat((context.values[layer].expand(len(own[2]), -1, -1, -1), own[2]), 1)
-        out[context.rows] = attend(own[0], keys, values)
+    out = torch.empty_like(query)
+    edges = sorted({0, len(query), *(edge for block in blocks for edge in (block.rows.start, block.rows.stop))})
+    for start, end in pairwise(edges):  # rows that share the same blocks
+        mine = [block for block in blocks if block.rows.start <= start and end <= block.rows.stop]
+        rows, alike = slice(start, end), (end - start, -1, -1, -1)
+        keys = torch.cat((*(block.keys[layer].expand(alike) for block in mine), key[rows]), 1)
+        values = torch.cat((*(block.values[layer].expand(alike) for block in mine), value[rows]), 1)
+        out[rows] = attend(query[rows], keys, values)
     return out
 
 
@@ -116,21 +119,24 @@ class Work:
 
 @dataclass
 class ChunkWork(Work):
-    """One chunk per row over the contexts that rows share. With ``record``, keys and values are kept layer by layer."""
+    """One chunk per row over the blocks that rows share.
+
+    With ``record``, the rows' own rotated keys and values are kept layer by layer.
+    """
 
     rotation: torch.Tensor
-    contexts: Sequence[Shared]
+    blocks: Sequence[Shared]
     texts: Sequence[Shared]
     record: bool = False
     keys: list[torch.Tensor] = field(default_factory=list)
     values: list[torch.Tensor] = field(default_factory=list)
 
     def attend_frames(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        query, key = rotate(query, self.rotation).type_as(value), rotate(key, self.rotation).type_as(value)
         if self.record:
             self.keys.append(key)
             self.values.append(value)
-        query, key = rotate(query, self.rotation).type_as(value), rotate(key, self.rotation).type_as(value)
-        return attend_shared(query, key, value, self.contexts, layer)
+        return attend_shared(query, key, value, self.blocks, layer)
 
     def attend_text(self, layer: int, attention: Any, query: torch.Tensor) -> torch.Tensor:
         outs = []

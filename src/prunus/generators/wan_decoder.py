@@ -1,10 +1,11 @@
 """Decode a video chunk by chunk with diffusers' unchanged ``AutoencoderKLWan``, equal to decoding the whole clip.
 
 The decoder's convolutions are causal in time: each needs the last two frames of its input. Those *features* are carried
-from chunk to chunk, one immutable value per candidate that siblings share. Candidates are decoded in one batch.
+from chunk to chunk, one immutable value per candidate that siblings share.
 
-All frames of a chunk go through the decoder in one call; only a clip's first latent frame goes alone if the autoencoder
-compresses time (it becomes 1 frame, every later one 4). diffusers itself decodes latent frame by latent frame.
+All frames of all candidates go through the decoder in one call, as long as they are small; a call with more of large
+frames saves no time, but takes the memory of all. A clip's first latent frame goes alone if the autoencoder compresses
+time (it becomes 1 frame, every later one 4). diffusers itself decodes clip by clip, latent frame by latent frame.
 
 If all but the last temporal tap of every convolution are zero and time is not compressed, a frame does not depend on
 the frames before it: nothing is carried, and each convolution runs as the 2-D convolution of its last tap, a third of
@@ -14,6 +15,7 @@ the work or less. This is found out once, when the decoder is made.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
+
+MOST_PIXELS = 1 << 21
+"""Pixels that are decoded in one call, unless a single latent frame has more: 512 frames of 64 x 64, 5 of 480 x 832."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +51,7 @@ class StreamingDecoder:
         self.framewise = not self.compresses_time and not any(bool(c.weight[:, :, :-1].any()) for c in convolutions)
         self.decoder = _frame_decoder(vae.decoder) if self.framewise else vae.decoder
         self._memory = len(convolutions)
+        self._pixels = vae.config.scale_factor_temporal * vae.config.scale_factor_spatial**2  # of one latent pixel
         weight = vae.post_quant_conv.weight
         statistics = torch.tensor([vae.config.latents_mean, vae.config.latents_std], device=weight.device)
         self._mean, self._std = statistics[:, None, :, None, None, None]
@@ -67,27 +73,39 @@ class StreamingDecoder:
         """
         if len(latents) != len(features):
             raise ValueError(f"latents has {len(latents)} rows, but there are {len(features)} features.")
+        if self.compresses_time and len({entry is None for entry in features}) > 1:
+            raise ValueError("Rows at the start of a clip give fewer frames than later ones; decode them apart.")
+        most_frames = max(1, MOST_PIXELS // (math.prod(latents.shape[3:]) * self._pixels))
+        most_rows = max(1, most_frames // latents.shape[2])
+        if len(latents) > most_rows:
+            starts = range(0, len(latents), most_rows)
+            groups = [self.decode(latents[at : at + most_rows], features[at : at + most_rows]) for at in starts]
+            return torch.cat([shown for shown, _ in groups]), [entry for _, after in groups for entry in after]
+        if latents.shape[2] > most_frames:
+            parts, after = [], list(features)
+            for part in latents.split(most_frames, 2):
+                shown, after = self.decode(part, after)  # type: ignore[assignment]
+                parts.append(shown)
+            return torch.cat(parts, 1), after  # type: ignore[return-value]
         weight = self.vae.post_quant_conv.weight
         x = self.vae.post_quant_conv((latents.to(self._std) * self._std + self._mean).to(weight.dtype))
         if self.framewise:
             images = self.decoder(x.transpose(1, 2).flatten(0, 1).unsqueeze(2))
             return self._frames(images.unflatten(0, (len(x), -1)).squeeze(3).transpose(1, 2)), [Features()] * len(x)
-        groups: dict[tuple[Any, ...], list[int]] = {}
+        alike: dict[tuple[Any, ...], list[int]] = {}
         for row, entry in enumerate(features):
             kinds = tuple(m.shape if isinstance(m, torch.Tensor) else m for m in entry.maps) if entry else ()
-            groups.setdefault(kinds, []).append(row)
-        if self.compresses_time and () in groups and len(groups) > 1:
-            raise ValueError("Rows at the start of a clip give fewer frames than later ones; decode them apart.")
+            alike.setdefault(kinds, []).append(row)
         frames: dict[int, torch.Tensor] = {}
-        after: dict[int, Features] = {}
-        for kinds, rows in groups.items():
+        entries: dict[int, Features] = {}
+        for kinds, rows in alike.items():
             maps = _stack([entry for entry in (features[row] for row in rows) if entry], self._memory)
             decoded = self._decode(x[rows], maps, start=not kinds)
             for place, row in enumerate(rows):
                 frames[row] = decoded[place]
-                after[row] = Features(tuple(_row(entry, place) for entry in maps))
+                entries[row] = Features(tuple(_row(entry, place) for entry in maps))
         order = range(len(latents))
-        return self._frames(torch.stack([frames[row] for row in order])), [after[row] for row in order]
+        return self._frames(torch.stack([frames[row] for row in order])), [entries[row] for row in order]
 
     def _decode(self, x: torch.Tensor, maps: list[torch.Tensor | str | None], start: bool) -> torch.Tensor:
         """One group of rows; replaces the entries of ``maps`` (its tensors are left alone)."""
@@ -107,13 +125,15 @@ class StreamingDecoder:
 def _stack(features: Sequence[Features], memory: int) -> list[torch.Tensor | str | None]:
     if not features:
         return [None] * memory
+    if len(features) == 1:
+        return list(features[0].maps)
     columns = zip(*(entry.maps for entry in features), strict=True)
     return [torch.cat(column) if isinstance(column[0], torch.Tensor) else column[0] for column in columns]
 
 
 def _row(entry: torch.Tensor | str | None, place: int) -> torch.Tensor | str | None:
-    # A copy: a candidate's features are freed without those of its batch.
-    return entry[place : place + 1].clone() if isinstance(entry, torch.Tensor) else entry
+    # A copy, if there are others: a candidate's features are freed without those of its batch.
+    return entry[place : place + 1].clone() if isinstance(entry, torch.Tensor) and len(entry) > 1 else entry
 
 
 class _LastTap(torch.nn.Module):

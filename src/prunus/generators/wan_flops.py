@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from prunus.generators.wan_attention import FLASH_WITH_LSE
+
 
 def flops(
     config: Any, rows: int, frames: int, size: tuple[int, int], context_frames: int = 0, text_tokens: int = 0
@@ -38,8 +40,6 @@ def text_flops(config: Any, text_tokens: int) -> int:
 def flop_counter() -> Any:
     """torch's own counter, for what has no formula here; it is taught the CPU's attention, which it does not know."""
     from torch.utils.flop_counter import FlopCounterMode
-
-    from prunus.generators.wan_attention import FLASH_WITH_LSE
 
     def attention(query: Any, key: Any, *_: Any, out_val: Any = None, **__: Any) -> int:
         rows, heads, own, width = query

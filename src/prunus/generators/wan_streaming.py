@@ -2,13 +2,14 @@
 
     model = StreamingTransformer(transformer)
     text = model.text(prompt_embeds)                             # once per prompt
-    context = model.gather(cache.make_room(gates), text, size)   # once per chunk and parent
+    cache = model.cache(spec)
+    context = model.context(cache.make_room(gates), text, size)  # once per chunk and parent
     velocity = model.velocity(latents, timesteps, [context, context, other])   # per step: all rows in one batch
     blocks = model.commit(clean, [context])                      # the clean pass at timestep 0, for survivors
 
-Rows that name the same context are siblings: they share its keys and values without a copy. Parents in one batch may
-differ in prompt, in length of the context and in position. Rotary positions are absolute latent frames: the base sink
-keeps 0.., an appended sink its own for ever, the window the true ones. Keys are cached unrotated.
+Rows share the blocks that their contexts have in common without a copy. Parents in one batch may differ in prompt, in
+length of the context and in position. Rotary positions are absolute latent frames: the base sink keeps 0.., an appended
+sink its own for ever, the window the true ones. So a key is rotated once, when it is made.
 ``clip_velocity`` is the same network over whole clips under a mask, for training.
 """
 
@@ -16,14 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 
 from prunus.errors import ModelError
-from prunus.generators.kv_cache import Block, Cache
+from prunus.generators.kv_cache import Block, Cache, CacheSpec
 from prunus.generators.wan_attention import (
     WORK,
     ChunkWork,
@@ -51,7 +52,7 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """All that the next chunk of a parent attends to besides itself; its children share it while the chunk is made."""
+    """All that the next chunk of a parent attends to besides itself. It holds references, no memory of its own."""
 
     text: Text
     size: tuple[int, int]
@@ -60,17 +61,7 @@ class Context:
     """Index of the chunk that comes next."""
     start: int
     """Latent frame at which it starts."""
-    frames: int
-    """Latent frames in ``keys``; 0 before the first chunk."""
-    keys: torch.Tensor | None = None
-    """Rotated keys, (layers, tokens, heads, dim)."""
-    values: torch.Tensor | None = None
-
-    def tensors(self) -> Iterator[torch.Tensor]:
-        """The gathered tensors; the text is counted on its own."""
-        if self.keys is not None and self.values is not None:
-            yield self.keys
-            yield self.values
+    blocks: tuple[Block, ...] = ()
 
 
 class StreamingTransformer:
@@ -109,18 +100,13 @@ class StreamingTransformer:
         pairs = [text_keys_values(block.attn2, embedded) for block in self.transformer.blocks]
         return Text(torch.cat([key for key, _ in pairs]), torch.cat([value for _, value in pairs]))
 
-    @torch.no_grad()
-    def gather(self, cache: Cache, text: Text, size: tuple[int, int]) -> Context:
-        """Gather and rotate what the chunk after ``cache`` attends to; ``size`` is the latents' height and width."""
-        context = Context(text, size, cache.next_chunk, cache.next_frame, cache.frames_attended)
-        if not cache.blocks:
-            return context
-        rotated = []
-        for block in cache.blocks:
-            rotation = self.rotations(torch.arange(block.start, block.end), size)
-            rotated.append(rotate(block.keys, rotation))
-        values = torch.cat([block.values for block in cache.blocks], 1)
-        return replace(context, keys=torch.cat(rotated, 1), values=values)
+    def cache(self, spec: CacheSpec) -> Cache:
+        """An empty cache for this model's keys."""
+        return Cache(spec, self.turn)
+
+    def context(self, cache: Cache, text: Text, size: tuple[int, int]) -> Context:
+        """What the chunk after ``cache`` attends to; ``size`` is the latents' height and width."""
+        return Context(text, size, cache.next_chunk, cache.next_frame, cache.blocks)
 
     @torch.no_grad()
     def velocity(self, latents: torch.Tensor, timesteps: torch.Tensor, contexts: Sequence[Context]) -> torch.Tensor:
@@ -132,7 +118,7 @@ class StreamingTransformer:
 
     @torch.no_grad()
     def commit(self, latents: torch.Tensor, contexts: Sequence[Context]) -> list[Block]:
-        """The clean pass at timestep 0 (paper 01: context noise 0): each row's unrotated keys and values as a block."""
+        """The clean pass at timestep 0 (paper 01: context noise 0): each row's keys and values as a block."""
         timesteps = torch.zeros(len(latents), device=latents.device)
         _, order, work = self._run(latents, timesteps, contexts, record=True)
         blocks = []
@@ -153,16 +139,16 @@ class StreamingTransformer:
         for context in contexts:
             if context.size != size:
                 raise ValueError(f"latents are {size} high and wide, but a context was made for {context.size}.")
-        # Rows of one prompt stand together, and in them those of one parent.
+        # Rows of one prompt stand together, and in them those that have their first blocks in common.
         texts = [id(context.text) for context in contexts]
-        parents = [id(context) for context in contexts]
-        order = sorted(range(n), key=lambda row: (texts.index(texts[row]), parents.index(parents[row])))
+        place = {block: i for i, block in enumerate(dict.fromkeys(b for context in contexts for b in context.blocks))}
+        order = sorted(range(n), key=lambda row: (texts.index(texts[row]), [place[b] for b in contexts[row].blocks]))
         ordered = [contexts[row] for row in order]
         starts = [context.start for context in ordered]
         spans = {start: self.chunk_rotation(start, frames, ordered[0].size) for start in set(starts)}
         work = ChunkWork(
             rotation=spans[starts[0]] if len(spans) == 1 else torch.stack([spans[start] for start in starts]),
-            contexts=[Shared(rows, *context.tensors()) for rows, context in runs(ordered) if context.frames],
+            blocks=[Shared(rows, *block.tensors()) for block in place for rows in _rows(block, ordered)],
             texts=[Shared(rows, *text.tensors()) for rows, text in runs([context.text for context in ordered])],
             record=record,
         )
@@ -214,6 +200,13 @@ class StreamingTransformer:
         velocity = self._forward(rows, timesteps.flatten(), work)
         return velocity.squeeze(2).unflatten(0, (n, f)).transpose(1, 2)
 
+    def turn(self, keys: torch.Tensor, frames: int) -> torch.Tensor:
+        """Rotated keys (..., heads, dim) moved by ``frames``, forwards or backwards in time."""
+        time, high, wide = self._table
+        angles = time[abs(frames)] if frames >= 0 else time[-frames].conj()
+        still = torch.ones(high.shape[1] + wide.shape[1], dtype=angles.dtype)
+        return rotate(keys, torch.cat((angles, still)).to(keys.device))
+
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of tokens in a latent frame of ``size``."""
         _, high, wide = self.transformer.config.patch_size
@@ -240,6 +233,11 @@ class StreamingTransformer:
 
     def _chunk_rotation(self, start: int, frames: int, size: tuple[int, int]) -> torch.Tensor:
         return self.rotations(torch.arange(start, start + frames), size)
+
+
+def _rows(block: Block, contexts: Sequence[Context]) -> Iterator[slice]:
+    """The neighbouring rows whose contexts hold the block."""
+    return (rows for rows, held in runs([block in context.blocks for context in contexts]) if held)
 
 
 def _rotary_table(rope: Any) -> tuple[torch.Tensor, ...]:

@@ -76,7 +76,7 @@ def write_images_side_by_side(path: str | Path, left: Any, right: Any, names: tu
     from PIL import Image
 
     one, two = enlarge(to_pixels(left)[0], times), enlarge(to_pixels(right)[0], times)
-    sheet = _captioned(*one.shape[:2], names)
+    sheet = _captioned(one.shape[0], one.shape[1], names)
     for i, pixels in enumerate((one, two)):
         sheet.paste(Image.fromarray(pixels), (i * (one.shape[1] + GAP), 0))
     write_png(path, sheet)
