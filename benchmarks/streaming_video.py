@@ -7,8 +7,8 @@
 
 Both sides take turns, with the same network, seeds, rewards, dtype and threads, and must choose the same video with the
 same scores. Printed: wall time of each (median), their ratio, the ratio of the network calls alone, how far ours is
-above its floor (the same batched calls, decodes and rewards replayed with nothing between them), each with its least and
-most over the runs, and the bytes that caches hold.
+above its floor (the same batched calls, decodes and rewards replayed with nothing between them), each with the least
+and the most of the runs, and the bytes that caches hold.
 """
 
 from __future__ import annotations

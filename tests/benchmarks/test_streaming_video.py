@@ -55,6 +55,26 @@ def test_the_partner_gives_the_same_videos_and_scores(framewise_model, monkeypat
     assert kinds <= {gate for node in tree.nodes for gate in node.how.get("gates", ())[1:]}
 
 
+@pytest.mark.parametrize(
+    ("gates", "keep", "branch", "most"),
+    [(gates, 2, 2, 0.35) for gates in ("discard", "ema", "append", "as published")] + [("append", 4, 4, 0.2)],
+)
+def test_what_is_held_is_a_small_part_of_the_published_caches_for_any_gates(
+    framewise_model, monkeypatch, gates, keep, branch, most
+):
+    """Survivors share nothing and the sinks are full: K x 21 frames against (K + K B) x 24, and what is not a cache."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from cache_bytes import compare
+
+    short = FunctionReward(lambda frames, _: Score(100 * float(frames[:, 0].mean())), "frame-reward", CHUNK)
+    long = FunctionReward(lambda frames, _: Score(100 * float(frames[:, 2].std())), "clip-reward", View(10))
+    row = compare(framewise_model, (short, long), 12, keep, branch, gates)
+    assert row["limit"] == pytest.approx(21 / (1 + branch) / 24, abs=1e-3)
+    assert row["ratio"] <= most
+    if gates == "append":
+        assert row["ratio"] > row["limit"]
+
+
 def test_the_benchmark_runs():
     done = subprocess.run(
         [sys.executable, BENCHMARKS / "streaming_video.py", "--smoke"],

@@ -9,6 +9,7 @@ from prunus import Reward, Tree, View, search, search_many
 from prunus.errors import PromptError, SettingError
 from prunus.generators.kv_cache import unique_bytes
 from prunus.generators.streaming_video import StreamingVideo
+from prunus.generators.wan_flops import flop_counter
 from prunus.roles import WHOLE, Ask
 from prunus.strategies import Beam, BestOfN
 from prunus.testing import check_generator
@@ -147,6 +148,20 @@ def test_what_leaves_is_let_go_when_the_children_are_grown(video):
     grow(tree, [node], gates=("discard", "ema"), ema=0.5)
     with pytest.raises(SettingError, match="not those that this parent was grown with"):
         grow(tree, [node], gates=("discard", "append"))
+
+
+def test_chunks_that_attend_to_equally_many_frames_take_equal_flops(video):
+    """Counted by torch, with the commit of the parent: 3 9 .. frames more per chunk until the sinks are full."""
+    tree = start(StreamingVideo(video.model, 39))
+    node, counted, attended = tree.root, [], []
+    for chunk in range(13):
+        with flop_counter() as counter:
+            (node,) = grow(tree, [node], gates=("discard", *["append"] * chunk))
+        counted.append(counter.get_total_flops())
+        attended.append(node.state.cache.frames_attended)
+    assert attended == [0, 3, 6, 9, 12, 15, 18, 21, 21, 21, 21, 21, 21]
+    # From the tenth on the committed chunk, too, has attended to a full context.
+    assert counted[:9] == sorted(set(counted[:9])) and set(counted[8:]) == {counted[8]}
 
 
 def test_children_of_one_batch_may_see_their_parent_in_different_ways(video):

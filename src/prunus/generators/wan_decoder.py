@@ -82,11 +82,12 @@ class StreamingDecoder:
             groups = [self.decode(latents[at : at + most_rows], features[at : at + most_rows]) for at in starts]
             return torch.cat([shown for shown, _ in groups]), [entry for _, after in groups for entry in after]
         if latents.shape[2] > most_frames:
-            parts, after = [], list(features)
+            several = []
             for part in latents.split(most_frames, 2):
-                shown, after = self.decode(part, after)  # type: ignore[assignment]
-                parts.append(shown)
-            return torch.cat(parts, 1), after  # type: ignore[return-value]
+                shown, after = self.decode(part, features)
+                several.append(shown)
+                features = after
+            return torch.cat(several, 1), after
         weight = self.vae.post_quant_conv.weight
         x = self.vae.post_quant_conv((latents.to(self._std) * self._std + self._mean).to(weight.dtype))
         if self.framewise:
