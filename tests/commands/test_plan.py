@@ -105,6 +105,20 @@ def test_the_published_way_in_numbers(planned):
     assert published["decoding_flops"][0] == pytest.approx((4 * 7 + 4 * 28 + 2 * 7) * per_chunk, rel=0.01)
 
 
+def test_the_full_size_is_smaller_than_the_published_way():
+    """The README's table. Card 01: 24 frames of cache are 8 blocks, and its 2 x 2 search deep-copies six of them."""
+    made = plan("wan-1.3b", **{**PLAN, "size": "480x832", "dtype": "bfloat16"})
+    ours, published = made["ours"], made["published"]
+    assert made["pixel_frames"] == 81 and made["block_bytes"] == 862_617_600
+    assert (ours["nfe"], published["nfe"]) == ([124] * 2, [140] * 2)
+    assert published["cache_bytes"] == 6 * 8 * 862_617_600
+    # 2 parents of 7 chunks that share nothing; an appended chunk is the block that it was.
+    assert ours["cache_bytes"] <= 2 * 7 * 862_617_600
+    # A chunk of large frames is decoded candidate by candidate: no more than 3 times what one latent frame takes.
+    assert ours["activation_bytes"]["decoder"] < 3 * published["activation_bytes"]["decoder"]
+    assert ours["peak_bytes"]["prompts_encoded_before"] < published["peak_bytes"]["prompts_encoded_before"]
+
+
 def one_forward(context, width=48, hidden=48, layers=2, tokens=16, text=12, own=3 * 16):
     """FLOPs of the fixture's transformer, worked out: projections, feed-forward, attention, ends, conditions."""
     attended = tokens * context + own + text

@@ -1,7 +1,8 @@
 """Decode a video chunk by chunk with diffusers' unchanged ``AutoencoderKLWan``, equal to decoding the whole clip.
 
 The decoder's convolutions are causal in time: each needs the last two frames of its input. Those *features* are carried
-from chunk to chunk, one immutable value per candidate that siblings share. Candidates are decoded in one batch.
+from chunk to chunk, one immutable value per candidate that siblings share. Candidates are decoded in one batch, or
+in several where their frames are large.
 
 All frames of a chunk go through the decoder in one call; only a clip's first latent frame goes alone if the autoencoder
 compresses time (it becomes 1 frame, every later one 4). diffusers itself decodes latent frame by latent frame.
@@ -21,6 +22,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
+
+MOST_PIXELS = 1 << 22
+"""Shown by one call. Of large frames more rows in a batch are no faster, and hold as many times the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,11 @@ class StreamingDecoder:
         """
         if len(latents) != len(features):
             raise ValueError(f"latents has {len(latents)} rows, but there are {len(features)} features.")
+        most = self._most_rows(latents)
+        if len(latents) > most:
+            starts = range(0, len(latents), most)
+            parts = [self.decode(latents[i : i + most], features[i : i + most]) for i in starts]
+            return torch.cat([frames for frames, _ in parts]), [entry for _, after in parts for entry in after]
         weight = self.vae.post_quant_conv.weight
         x = self.vae.post_quant_conv((latents.to(self._std) * self._std + self._mean).to(weight.dtype))
         if self.framewise:
@@ -88,6 +97,11 @@ class StreamingDecoder:
                 after[row] = Features(tuple(_row(entry, place) for entry in maps))
         order = range(len(latents))
         return self._frames(torch.stack([frames[row] for row in order])), [after[row] for row in order]
+
+    def _most_rows(self, latents: torch.Tensor) -> int:
+        """Rows of one call, whose frames have at most MOST_PIXELS pixels unless a single row has more."""
+        pixels = latents[0, 0].numel() * self.vae.spatial_compression_ratio**2
+        return max(1, MOST_PIXELS // (pixels * self.vae.config.scale_factor_temporal))
 
     def _decode(self, x: torch.Tensor, maps: list[torch.Tensor | str | None], start: bool) -> torch.Tensor:
         """One group of rows; replaces the entries of ``maps`` (its tensors are left alone)."""
