@@ -75,15 +75,22 @@ def test_the_pocket_model_with_scores_of_its_frames():
     short = FunctionReward(lambda frames, _: float(frames.mean()), "frame-reward", CHUNK)
     long = FunctionReward(lambda frames, _: float(frames.std()), "clip-reward", View(10))
     strategy = StreamT1(**{name: value for name, value in pocket["settings"].items() if name != "name"})
-    spent = search(PROMPT, video, [short, long], strategy).spent
+    video.model.decode_flops(3, True), video.model.decode_flops(3, False)  # counted apart, once
+    with flop_counter() as counter:
+        spent = search(PROMPT, video, [short, long], strategy).spent
+    assert counter.get_total_flops() == pytest.approx(spent.generating.flops + spent.rendering.flops, rel=0.01)
     assert pocket["ours"]["nfe"] == [spent.generating.nfe] * 2
     assert pocket["block_bytes"] == video.block_bytes
     low, high = pocket["ours"]["generating_flops"]
     assert low <= spent.generating.flops <= high
     assert [spent.rendering.flops] * 2 == pocket["ours"]["decoding_flops"]
     assert spent.peak_bytes <= pocket["ours"]["state_bytes"]
-    parameters = sum(p.numel() for p in video.model.transformer.transformer.parameters())
-    assert pocket["parameters"]["transformer"] == parameters
+    parts = {
+        "transformer": video.model.transformer.transformer,
+        "vae": video.model.decoder.vae,
+        "text_encoder": video.model._text_encoder,
+    }
+    assert pocket["parameters"] == {n: sum(p.numel() for p in part.parameters()) for n, part in parts.items()}
 
 
 def test_the_published_way_in_numbers(planned):
