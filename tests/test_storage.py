@@ -44,6 +44,7 @@ def test_units_come_back_as_they_were(unit, tmp_path):
     tree_with(unit).save(tmp_path)
     loaded = Tree.load(tmp_path).nodes[1].unit
     assert same(loaded, unit)
+    assert all(file.stat().st_mode & 0o444 == 0o444 for file in tmp_path.iterdir())  # for whom the run is shared with
     assert [type(x) for x in leaves(loaded)] == [
         np.ndarray if isinstance(x, np.generic) else type(x) for x in leaves(unit)
     ]

@@ -122,6 +122,7 @@ def _replace(path: Path, write: Callable[[Path], Any]) -> None:
     temporary = path.with_name(path.name + ".tmp")
     try:
         write(temporary)
+        temporary.chmod(0o644)  # safetensors lets only its owner read a file
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

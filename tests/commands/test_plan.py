@@ -75,15 +75,22 @@ def test_the_pocket_model_with_scores_of_its_frames():
     short = FunctionReward(lambda frames, _: float(frames.mean()), "frame-reward", CHUNK)
     long = FunctionReward(lambda frames, _: float(frames.std()), "clip-reward", View(10))
     strategy = StreamT1(**{name: value for name, value in pocket["settings"].items() if name != "name"})
-    spent = search(PROMPT, video, [short, long], strategy).spent
+    video.model.decode_flops(3, True), video.model.decode_flops(3, False)  # counted apart, once
+    with flop_counter() as counter:
+        spent = search(PROMPT, video, [short, long], strategy).spent
+    assert counter.get_total_flops() == pytest.approx(spent.generating.flops + spent.rendering.flops, rel=0.01)
     assert pocket["ours"]["nfe"] == [spent.generating.nfe] * 2
     assert pocket["block_bytes"] == video.block_bytes
     low, high = pocket["ours"]["generating_flops"]
     assert low <= spent.generating.flops <= high
     assert [spent.rendering.flops] * 2 == pocket["ours"]["decoding_flops"]
     assert spent.peak_bytes <= pocket["ours"]["state_bytes"]
-    parameters = sum(p.numel() for p in video.model.transformer.transformer.parameters())
-    assert pocket["parameters"]["transformer"] == parameters
+    parts = {
+        "transformer": video.model.transformer.transformer,
+        "vae": video.model.decoder.vae,
+        "text_encoder": video.model._text_encoder,
+    }
+    assert pocket["parameters"] == {n: sum(p.numel() for p in part.parameters()) for n, part in parts.items()}
 
 
 def test_the_published_way_in_numbers(planned):
@@ -103,6 +110,20 @@ def test_the_published_way_in_numbers(planned):
     # Each candidate's chunk alone, and its window: 1 + 2 + .. + 7 chunks; at the end the 2 finished videos.
     per_chunk = planned["ours"]["decoding_flops"][0] / 28
     assert published["decoding_flops"][0] == pytest.approx((4 * 7 + 4 * 28 + 2 * 7) * per_chunk, rel=0.01)
+
+
+def test_the_full_size_is_smaller_than_the_published_way():
+    """The README's table. Card 01: 24 frames of cache are 8 blocks, and its 2 x 2 search deep-copies six of them."""
+    made = plan("wan-1.3b", **{**PLAN, "size": "480x832", "dtype": "bfloat16"})
+    ours, published = made["ours"], made["published"]
+    assert made["pixel_frames"] == 81 and made["block_bytes"] == 862_617_600
+    assert (ours["nfe"], published["nfe"]) == ([124] * 2, [140] * 2)
+    assert published["cache_bytes"] == 6 * 8 * 862_617_600
+    # 2 parents of 7 chunks that share nothing; an appended chunk is the block that it was.
+    assert ours["cache_bytes"] <= 2 * 7 * 862_617_600
+    # A chunk of large frames is decoded candidate by candidate: no more than 3 times what one latent frame takes.
+    assert ours["activation_bytes"]["decoder"] < 3 * published["activation_bytes"]["decoder"]
+    assert ours["peak_bytes"]["prompts_encoded_before"] < published["peak_bytes"]["prompts_encoded_before"]
 
 
 def one_forward(context, width=48, hidden=48, layers=2, tokens=16, text=12, own=3 * 16):

@@ -7,7 +7,9 @@ from prunus import search
 from prunus.generators import wan_attention
 from prunus.generators.meta_device import LiveBytes, MetaDevice, MetaVideo
 from prunus.generators.streaming_video import StreamingVideo
+from prunus.generators.video_model import VideoModel
 from prunus.generators.wan_configurations import PROMPT, build, read_configuration
+from prunus.pocket import path
 from prunus.roles import FunctionReward
 from prunus.strategies import Beam
 
@@ -56,11 +58,23 @@ def allocated(call):
     return peak, result
 
 
+@pytest.fixture(scope="module", params=["random", "pocket"])
+def folder(request, video_folder):
+    return video_folder if request.param == "random" else path("video")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return VideoModel.load(folder)
+
+
 @pytest.fixture
-def measured(video_model, monkeypatch):
+def measured(model, monkeypatch):
     """The most that any real forward of the transformer and of the decoder allocates in a search of 3 chunks."""
+    for start in (True, False):  # counted before anything is patched, because a model keeps the counts
+        model.decode_flops(3, start)
     most = {"transformer": 0, "decoder": 0}
-    networks = {"transformer": video_model.transformer.transformer, "decoder": video_model.decoder.decoder}
+    networks = {"transformer": model.transformer.transformer, "decoder": model.decoder.decoder}
 
     def watched(name, forward):
         def run(*args, **kwargs):
@@ -75,16 +89,16 @@ def measured(video_model, monkeypatch):
 
     def run():
         reward = FunctionReward(lambda content, prompt: float(content.mean()))
-        search("a red circle moving left", StreamingVideo(video_model, 9), reward, Beam())
+        search("a red circle moving left", StreamingVideo(model, 9), reward, Beam())
         return most
 
     return run
 
 
 @pytest.fixture(scope="module")
-def activations(video_folder):
+def activations(folder):
     """What is planned for the same search."""
-    video = MetaVideo(build(read_configuration(video_folder), dtype="float32").model, 9)
+    video = MetaVideo(build(read_configuration(folder), dtype="float32").model, 9)
     with video.running():
         search(PROMPT, video, FunctionReward(lambda node, prompt: -node.path[-1]), Beam())
     return video.activations

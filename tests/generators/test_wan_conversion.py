@@ -61,6 +61,7 @@ def test_a_checkpoint_keeps_its_dtype(tmp_path):
     assert write_transformer(plan(checkpoint.tensors), checkpoint, tmp_path / "transformer") == 1
     weights = Checkpoint.open(tmp_path / "transformer" / "diffusion_pytorch_model.safetensors").tensors
     assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in (tmp_path / "transformer").iterdir())
 
 
 @pytest.fixture

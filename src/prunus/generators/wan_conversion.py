@@ -99,6 +99,7 @@ def write_transformer(
             lora.merge(weights)
         tensors = {target: weights[planned.sources[target]].contiguous() for target in targets}
         save_file(tensors, folder / file, metadata={"format": "pt"})
+        (folder / file).chmod(0o644)  # safetensors lets only its owner read a file
         del weights, tensors  # before the next shard is read
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
