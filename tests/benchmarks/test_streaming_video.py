@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
@@ -73,6 +74,24 @@ def test_what_is_held_is_a_small_part_of_the_published_caches_for_any_gates(
     assert row["ratio"] <= most
     if gates == "append":
         assert row["ratio"] > row["limit"]
+
+
+def test_shares_of_the_time_are_of_the_median_run(monkeypatch):
+    """Runs of 4, 2 and 8 ticks, half of each in the work: the median took 4, shared alike."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import where_time_goes
+
+    clock, ticks = SimpleNamespace(now=0.0), iter((2, 1, 4))
+    worker = SimpleNamespace(work=lambda length: setattr(clock, "now", clock.now + length))
+    monkeypatch.setattr(where_time_goes.time, "perf_counter", lambda: clock.now)
+
+    def run():
+        length = next(ticks)
+        worker.work(length)
+        clock.now += length
+
+    row = where_time_goes.measure(run, [(worker, "work", lambda length: "long" if length > 1 else "short")])
+    assert row == {"seconds": 4.0, "shares": {"long": 0.5, "the rest": 0.5}}
 
 
 def test_the_benchmark_runs():
