@@ -188,7 +188,10 @@ BAD = {
     "keep": ([PROMPT, "--keep", "0"], "--keep"),
     "branch": ([PROMPT, "--branch", "-1"], "--branch"),
     "n of a beam": ([PROMPT, "--method", "beam", "--n", "3"], "--n is not an option of beam"),
-    "method": ([PROMPT, "--method", "magic"], "stream-t1, stream-t1-published, beam, best-of-n, plain"),
+    "method": (
+        [PROMPT, "--method", "magic"],
+        "stream-t1, stream-t1-published, stream-t1-ttsnap, beam, best-of-n, plain",
+    ),
     "device": ([PROMPT, "--device", "abacus"], "device 'abacus'"),
     "dtype": ([PROMPT, "--dtype", "float8"], "float32, bfloat16, float16"),
     "budget too small": ([PROMPT, "--budget", "nfe=4"], "raise the budget"),

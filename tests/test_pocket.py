@@ -29,7 +29,8 @@ def test_each_is_small_and_has_a_card(name, most):
 
 
 def test_an_unknown_one_is_refused():
-    with pytest.raises(ModelError, match="'lm' does not exist; there are clip-reward, frame-reward, video"):
+    there = "clip-reward, frame-reward, image-preview-reward, preview-reward, video"
+    with pytest.raises(ModelError, match=f"'lm' does not exist; there are {there}"):
         path("lm")
 
 

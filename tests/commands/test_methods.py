@@ -8,7 +8,7 @@ from prunus.strategies import StreamT1
 
 
 def test_every_method_is_built_without_arguments():
-    assert {"stream-t1", "stream-t1-published", "beam", "best-of-n", "plain"} == set(METHODS)
+    assert {"stream-t1", "stream-t1-published", "stream-t1-ttsnap", "beam", "best-of-n", "plain"} == set(METHODS)
     assert METHODS["stream-t1-published"].build() == StreamT1.published()
     assert METHODS["plain"].build().n == 1
 
@@ -28,6 +28,7 @@ def test_a_variant_names_its_settings():
         ("beam:keep", "'keep' is not a setting"),
         ("beam:width=3", "width"),
         ("beam:keep=0", "keep = 0 is not allowed"),
+        ("stream-t1-ttsnap:after=[3,1]", "rising numbers of steps"),
         ("stream-t1:noise=pink", "noise = 'pink' is not allowed"),
     ],
 )

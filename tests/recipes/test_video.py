@@ -20,6 +20,13 @@ def run(script, *arguments):
     ).stdout  # fmt: skip
 
 
+def test_the_recipe_trains_noise_aware_rewards(tmp_path):
+    script = RECIPES.parent / "rewards" / "noise_aware.py"
+    assert "step 3:" in run(script, "--out", tmp_path / "chunks")
+    assert "step 2:" in run(script, "--out", tmp_path / "images", "--images", "--steps", 4, "--until", 2)
+    assert sorted(p.name for p in (tmp_path / "images").glob("step-*")) == ["step-1", "step-2"]
+
+
 def test_the_recipe_trains_a_model_that_streams(tmp_path):
     assert "held-out mse" in run("autoencoder.py", "--out", tmp_path / "vae")
     first = run("transformer.py", "--vae", tmp_path / "vae" / "vae", "--out", tmp_path / "video")
