@@ -65,7 +65,7 @@ def test_the_study_runs_and_goes_on(here, folder, capsys):
     first = capsys.readouterr()
     names = {p.stem for p in (here / "rows").iterdir()}
     assert {"plain-discard", "curtain-discard", "curtain-append-last-seen", "stream-t1"} <= names and len(names) == 12
-    assert first.out.count("\n\n") == 2 and (here / "drift.png").stat().st_size > 5000
+    assert first.out.count("\n\n") == 3 and (here / "drift.png").stat().st_size > 5000
     (row,) = json.loads((here / "rows/curtain-discard.json").read_text())["clips"]
     assert 0 <= row["place"] <= 1 and len(row["positions"]) == 63
     long_videos.main(arguments)

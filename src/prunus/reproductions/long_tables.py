@@ -74,4 +74,9 @@ def tables(
         for field in ("place", "persistence", "score"):
             cells += [said(interval(clips, field)), said(interval(clips, field, base), True) if clips != base else ""]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", "| rule | place, moving | place, standing still | px from discard |", "|---|---|---|---|"]
+    for name, clips in {"no curtain": memory["discard"], **curtain}.items():
+        kinds = [[c for c in clips if c["prompt"].endswith("standing still") is still] for still in (False, True)]
+        cells = [said(interval(kind, "place")) if kind else "" for kind in kinds]
+        lines.append(f"| {name} | {' | '.join(cells)} | {apart(clips, base):.2f} |")
     return "\n".join(lines)
