@@ -24,6 +24,9 @@ def test_it_writes_the_image_its_evidence_and_its_cost(tmp_path, capsys):
     assert len(Tree.load(out).nodes) == 1 + 6 + 2 + 1 + 1
     assert run("image", PROMPT, "--out", out, "--quiet") == 2  # never overwritten
     assert "is not empty" in capsys.readouterr().err
+    for command in (("report", out), ("video", "--resume", out)):
+        assert run(*command) == 2
+        assert "holds an image; name a folder of prunus video" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

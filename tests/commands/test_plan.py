@@ -187,6 +187,7 @@ def test_the_command(video_folder, capsys):
         ({"frames": 20}, SettingError, "frames = 20 is not allowed"),
         ({"dtype": "int8"}, SettingError, "dtype = 'int8'"),
         ({"method": "snake"}, SettingError, "method 'snake' is unknown"),
+        ({"method": "stream-t1-ttsnap"}, SettingError, "stream-t1-ttsnap cannot be planned"),
         ({"method": "plain"}, SettingError, "--keep is not an option of plain"),
         ({"model": "no-such"}, ModelError, "neither a folder nor one of"),
     ],

@@ -133,7 +133,7 @@ def packaged(kind: str, window: int, device: str) -> Reward:
     folder = pocket.path(f"{kind}-reward")
     if kind == "frame":
         return rewards.FrameReward.load(folder, device)
-    if "preview" in kind:
+    if kind in ("preview", "image-preview"):
         return rewards.NoiseAwareReward.load(folder, device)
     return rewards.ClipReward.load(folder, device, units=window)
 

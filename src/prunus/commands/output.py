@@ -50,12 +50,14 @@ class Job:
         path = folder / "run.json"
         try:
             data = json.loads(path.read_text())
+            if data.get("kind") == "image":
+                raise FileError(f"{folder} holds an image; name a folder of prunus video")
             return cls(**{f.name: data[f.name] for f in fields(cls)})
         except FileNotFoundError:
             raise FileError(f"{folder} holds no run ({path.name} is missing); name a folder of prunus video") from None
         except OSError as error:
             raise FileError(f"{path} cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FileError(f"{path} is damaged ({error}); the run cannot go on") from error
 
     def folder_of(self, out: Path, index: int) -> Path:

@@ -20,7 +20,7 @@ from prunus.commands.models import quiet_libraries
 from prunus.commands.published_way import Run, candidate_alone, published_way
 from prunus.errors import SettingError
 from prunus.roles import CHUNK, WHOLE, Strategy
-from prunus.strategies import StreamT1
+from prunus.strategies import StreamT1, TTSnap
 from prunus.tree import Node
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def plan(
     streaming = built.model.streaming
     keywords = settings(method, streaming.search.get(method, {}), options)
     strategy = METHODS[method].build(**keywords)
+    if isinstance(strategy, TTSnap):
+        raise SettingError(f"{method} cannot be planned: it prunes inside chunks. Plan the method that it is built on")
     runs = []
     for spread in (False, True):
         video = MetaVideo(built.model, frames, weigh=spread)
