@@ -9,7 +9,7 @@ from wild import Wild
 
 from prunus import Budget, PrunusError, Status, Tree, search, search_many
 from prunus.errors import PromptError, SearchError
-from prunus.roles import Failed, Reward
+from prunus.roles import Failed, Reward, View
 from prunus.strategies import Beam
 from prunus.testing import ScriptedGenerator, ScriptedReward, assert_same_tree
 
@@ -190,3 +190,18 @@ def test_a_generator_must_answer_every_ask():
 
     with pytest.raises(SearchError, match="generator 'scripted-generator' returned 3 candidates for 4 candidates"):
         search("a prompt", Lazy(), ScriptedReward(), Beam())
+
+
+class Peek(Reward):
+    """Scores by what the generator's state holds."""
+
+    name = "peek"
+    view = View(1, state=True)
+
+    def score(self, contents, prompts):
+        return [state.blocks[-1][0] for _, state in contents]
+
+
+def test_a_reward_may_read_the_generators_state():
+    tree = search("a prompt", ScriptedGenerator(units=2), Peek(), Beam(2, 2))
+    assert all(n.scores["peek"].value == n.unit["values"][0] for n in tree.nodes[1:])

@@ -211,6 +211,8 @@ def run_loop(tree: Tree, rewards: dict[str, Reward], strategy: Strategy, budget:
             rendering, scoring = cost(nodes)
             views = yield from _call(tree, Render(generator, reward.view, nodes))
             tree.spent.charge("rendering", rendering)
+            if reward.view.state:
+                views = [(content, node.state) for content, node in zip(views, nodes, strict=True)]
             scores = yield from _call(tree, Rate(reward, [(content, tree.prompt) for content in views]))
             tree.spent.charge("scoring", scoring)
             tree.record(name, nodes, scores)

@@ -23,11 +23,13 @@ class View:
     """Which of a candidate's units a reward reads: the last ``units`` of them, or all (None).
 
     With ``progress`` each content is a pair: what is seen, and how many steps the last unit has been grown by. That is
-    for rewards that judge unfinished units.
+    for rewards that judge unfinished units. With ``state`` each content is a pair of what is seen and the generator's
+    state, for rewards that read on from it (self-evaluation); they must not change it.
     """
 
     units: int | None = None
     progress: bool = False
+    state: bool = False
 
     def __post_init__(self) -> None:
         require(self.units is None or self.units >= 1, "units", self.units, "at least 1, or None for all")
