@@ -40,8 +40,7 @@ class Images:
 
     @classmethod
     def load(cls, folder: Path, reward: str | None, device: str, dtype: str) -> Images:
-        generator = load_generator(folder, 1, device, dtype)
-        generator = type(generator)(generator.model, 1, generator.model.streaming.euler(STEPS))
+        generator = load_generator(folder, 1, device, dtype, STEPS)
         final = find_reward(reward, CHUNK) if reward else packaged("frame", 1, device)
         return cls(generator, final, packaged("image-preview", 1, device))
 

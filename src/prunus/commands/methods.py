@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunus.errors import ModelError, SettingError
 from prunus.roles import CHUNK, WHOLE, FunctionReward, Reward, Strategy, View
 from prunus.strategies import Beam, BestOfN, PruneSchedule, StreamT1, TTSnap
+
+if TYPE_CHECKING:
+    from prunus.generators.streaming_video import StreamingVideo
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,19 @@ def _with_rewards(strategy: Strategy, method: str, names: Sequence[str], device:
     final = None if names else strategy.final
     strategy = replace(strategy, short=short.name, long=decider.name, final=final)
     return Setup(strategy, (short, decider), decider)
+
+
+def check_sampler(setup: Setup, generator: StreamingVideo) -> None:
+    """Raise SettingError if a reward of estimates was trained for another sampler than the generator's."""
+    for reward in setup.rewards:
+        trained_for = getattr(reward, "sampler", None)
+        if trained_for not in (None, generator.sampler.spec()):
+            steps = len(trained_for["sigmas"])
+            remedy = "leave --euler-steps out" if trained_for["fresh_noise"] else f"give --euler-steps {steps}"
+            raise SettingError(
+                f"{reward.name!r} reads estimates of another sampler, of {steps} steps; {remedy}, or train one "
+                "with recipes/rewards/noise_aware.py"
+            )
 
 
 def packaged(kind: str, window: int, device: str) -> Reward:
