@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import random
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -111,7 +112,7 @@ class Server:
 
         headers = {"Authorization": f"Bearer {self.secret}"} if self.secret else {}
         gate = asyncio.Semaphore(self.concurrency)
-        async with httpx.AsyncClient(headers=headers, timeout=None) as client:
+        async with httpx.AsyncClient(headers=headers, timeout=None, verify=_certificates()) as client:
 
             async def ask(body: dict) -> Any:
                 async with gate:
@@ -176,6 +177,14 @@ def seconds_to_wait(retry_after: str | None) -> float:
         return max(0.0, parsedate_to_datetime(str(retry_after)).timestamp() - time.time())
     except (TypeError, ValueError):
         return 0.0
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Read once: reading them takes longer than many a request."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 @cache
