@@ -7,7 +7,7 @@ import torch
 from language_server import ALPHABET, END, LanguageServer, model
 from loopback import serve
 
-from prunus import Tree, search
+from prunus import Tree, search, search_many
 from prunus.errors import ServerError, SettingError
 from prunus.generators.openai import OpenAIText
 from prunus.generators.openai_answer import share
@@ -326,6 +326,11 @@ def test_a_chat_may_call_the_limit_by_its_other_name(site):
     assert site.seen[-1]["max_completion_tokens"] == 9 and node.status is Status.DONE
     with pytest.raises(ServerError, match="unsupported parameter max_tokens"):
         text(site).begin(PROMPT)
+
+
+def test_many_prompts_are_asked_for_at_once(site):
+    trees = search_many([PROMPT, "2*3=?\n", "9-1=?\n"], text(site, max_tokens=20), digits, BestOfN(2))
+    assert all(tree.result for tree in trees) and site.busiest >= 3
 
 
 def test_works_where_an_event_loop_is_running(site):

@@ -109,6 +109,15 @@ def test_siblings_that_share_a_request_share_its_failure(site):
         search(PROMPT, text(site, share=True), shortest, BestOfN(3))
 
 
+def test_a_text_that_is_too_long_does_not_mean_that_siblings_cannot_be_asked_for_together(site):
+    generator = text(site, share=True)
+    generator.begin(PROMPT)
+    site.answer = lambda body: Answer({"error": "too long"}, 400)
+    with pytest.raises(SearchError, match=r"all 3 candidates of round 0 failed: .*answered 400: .*too long"):
+        search(PROMPT, generator, shortest, BestOfN(3))
+    assert [body.get("n") for body in site.seen[-4:]] == [3, None, None, None] and generator.client.ability.several
+
+
 def test_a_server_that_dies_leaves_the_tree_which_goes_on_when_it_is_back(site, tmp_path):
     honest = site.answer = LanguageServer(hints=True, boost={"\n": 5.0, "": -50.0})  # none ends with its first line
     whole = search(PROMPT, text(site), shortest, Beam(2, 2))

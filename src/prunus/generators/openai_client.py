@@ -92,9 +92,10 @@ class Client:
             elif len(group) == 1 or not refused(answer):
                 answers |= dict.fromkeys(group, answer)
         if missing := [i for i in range(len(bodies)) if i not in answers]:
-            self.ability = replace(self.ability, several=False)
-            for i, answer in zip(missing, self._post_each([bodies[i] for i in missing]), strict=True):
-                answers[i] = answer[0] if isinstance(answer, list) else answer
+            singles = self._post_each([bodies[i] for i in missing])
+            answers |= {i: one[0] if isinstance(one, list) else one for i, one in zip(missing, singles, strict=True)}
+            if any(isinstance(one, list) for one in singles):  # so it was asking together that did not work
+                self.ability = replace(self.ability, several=False)
         return [answers[i] for i in range(len(bodies))]
 
     def _together(self, bodies: Sequence[dict]) -> list[list[int]]:
