@@ -142,6 +142,15 @@ def test_impossible_outcomes_do_not_matter():
     assert relative_entropy(np.log([0.5, 0.25, 0.25]), log_p) == math.inf
 
 
+def test_a_policy_that_is_the_reference_is_at_no_distance():
+    draw = np.random.default_rng(0)
+    for _ in range(200):
+        log_p = np.log(draw.dirichlet(np.ones(50)))
+        same = log_p + draw.normal(size=50) * 1e-16
+        distance = distance_to_frontier(same, log_p, draw.normal(size=50))
+        assert 0 <= distance.kl < 1e-15 and distance.gap == pytest.approx(0, abs=1e-7)
+
+
 def test_n_of_a_kl():
     ns = np.array([1.0, 1.5, 2, 64, 1e30])
     assert n_for_kl(best_of_n_kl_bound(ns)) == pytest.approx(ns, rel=1e-9)

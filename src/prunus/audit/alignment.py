@@ -152,7 +152,7 @@ def relative_entropy(log_q: ArrayLike, log_p: ArrayLike) -> Array:
     with np.errstate(invalid="ignore", over="ignore"):
         a = np.where(q > 0, log_q - log_p, -np.inf)
         near = p * (np.where(q > 0, a, 0.0) * np.exp(np.minimum(a, 1)) - np.expm1(np.minimum(a, 1)))
-        return np.where(a < 1, near, q * a - q + p).sum(-1)
+        return np.maximum(np.where(a < 1, near, q * a - q + p).sum(-1), 0.0)
 
 
 def mean_reward(log_q: ArrayLike, reward: ArrayLike) -> Array:
