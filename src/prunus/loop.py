@@ -216,7 +216,8 @@ def run_loop(tree: Tree, rewards: dict[str, Reward], strategy: Strategy, budget:
             scores = yield from _call(tree, Rate(reward, [(content, tree.prompt) for content in views]))
             tree.spent.charge("scoring", scoring)
             tree.record(name, nodes, scores)
-        if all(n.status is Status.FAILED for n in new):
+        # With finished candidates a search ends with what it has. One that may ask again for what failed would not end.
+        if all(n.status is Status.FAILED for n in new) and (strategy.revisits or not tree.finished):
             reasons = "; ".join(dict.fromkeys(n.reason for n in new))
             raise SearchError(f"all {len(new)} candidates of round {tree.round} failed: {reasons}")
         tree.settle(list(strategy.prune(tree)), strategy.revisits)
