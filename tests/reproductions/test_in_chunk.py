@@ -29,19 +29,20 @@ def test_differences_are_paired_by_prompt_and_kept_apart_by_sprites():
 def test_every_row_prunes_as_its_name_says():
     rows = in_chunk.methods("preview")
     assert {name for name, strategy in rows.items() if isinstance(strategy, TTSnap)} == {
-        f"Stream-T1 + in-chunk, {n}" for n in in_chunk.FIRST
+        f"Stream-T1 + in-chunk, {n}" for n in in_chunk.FIRST_PRUNED
     }
-    pruned = rows["Stream-T1 + in-chunk, 16"]
-    assert pruned.inner == rows["Stream-T1, 16"]
-    alive = [16]
+    pruned = rows["Stream-T1 + in-chunk, 24"]
+    assert pruned.inner.first == 24 and rows["Stream-T1, 16"].first == 16
+    alive = [24]
     for stage in range(len(pruned.schedule.after)):
         alive.append(pruned.schedule.survivors(stage, alive[-1]))
-    assert alive == [16, 8, 4, 1]
+    assert alive == [24, 12, 3]
 
 
 def test_the_study_runs_and_goes_on_from_its_files(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(in_chunk, "FIRST", (4,))
-    arguments = ["in_chunk", "--one", "1", "--two", "0", "--frames", "3", "--only", "4", "--out", str(tmp_path)]
+    monkeypatch.setattr(in_chunk, "FIRST_PRUNED", (4,))
+    arguments = ["in_chunk", "--one", "1", "--two", "1", "--frames", "3", "--only", "4", "--out", str(tmp_path)]
     monkeypatch.setattr("sys.argv", arguments)
     in_chunk.main()
     said = capsys.readouterr().out
