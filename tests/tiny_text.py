@@ -92,6 +92,6 @@ def network(kind, vocabulary, seed=0, **sizes):
     torch.manual_seed(seed)
     made = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
-        made.get_output_embeddings().weight.mul_(20)
+        made.get_output_embeddings().weight.mul_(2 if kind == "recurrent" else 20)
     made.generation_config.do_sample = True
     return made

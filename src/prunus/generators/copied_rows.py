@@ -74,6 +74,7 @@ class CopiedRows:
         self._cache = "cache_params" if "cache_params" in fields else "past_key_values"
         self._positions = "position_ids" in fields
 
+    @torch.no_grad()
     def forward(self, cache: Any, length: int, tokens: torch.Tensor) -> tuple[Any, torch.Tensor]:
         """The cache, which is changed, and the logits (n, vocabulary) after new ``tokens`` (n, t) of its rows."""
         from transformers import DynamicCache
@@ -85,6 +86,10 @@ class CopiedRows:
         out = self.network(tokens, use_cache=True, logits_to_keep=1, **options)
         return cache, out.logits[:, -1]
 
+    def forwards(self, tokens: int, context: int) -> int:
+        """In how many forwards tokens are read: some recurrent layers take up their state for single tokens only."""
+        return tokens if context else 1
+
     def read(self, contexts: Sequence[Copy], tokens: Sequence[Sequence[int]]) -> tuple[list[Copy], torch.Tensor]:
         """The contexts with each one's new tokens, and the logits (n, vocabulary) of what follows."""
         alike: dict[tuple[int, int], list[int]] = {}
@@ -95,7 +100,10 @@ class CopiedRows:
         for (length, count), rows in alike.items():
             cache = joined([contexts[i].cache for i in rows]) if length else None
             batch = torch.tensor([tokens[i] for i in rows], device=self.network.device)
-            cache, out = self.forward(cache, length, batch)
+            at = length
+            for new in batch.split(1 if self.forwards(count, length) > 1 else count, dim=1):
+                cache, out = self.forward(cache, at, new)
+                at += new.shape[1]
             for row, i in enumerate(rows):
                 grown[i], logits[i] = Copy(chosen(cache, [row]), length + count), out[row]
         return grown, torch.stack(logits)

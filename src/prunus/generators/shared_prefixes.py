@@ -57,6 +57,11 @@ class SharedPrefixes:
         if not apart < (1e-3 if self.network.dtype == torch.float32 else 0.1):
             raise ModelError("its attention is not plain causal attention: the outputs differ")
 
+    def forwards(self, tokens: int, context: int) -> int:
+        """In how many forwards ``read`` reads the tokens of one candidate."""
+        return 1
+
+    @torch.no_grad()
     def read(self, contexts: Sequence[Context], tokens: Sequence[Sequence[int]]) -> tuple[list[Context], torch.Tensor]:
         """The contexts with each one's new tokens, and the logits (n, vocabulary) of what follows."""
         # Runs of one length stand together: they are attended in one go.
@@ -115,6 +120,7 @@ class Writing:
             alike.setdefault(id(context), []).append(row)
         self.work = WriteWork(pieces([contexts[rows[0]] for rows in alike.values()], list(alike.values())))
 
+    @torch.no_grad()
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Read one more token (n,) of each row: the logits (n, vocabulary) of what follows."""
         places = [context.length + self.work.written for context in self.contexts]

@@ -222,8 +222,12 @@ class TextGenerator(Generator):
 
     def _read_cost(self, state: TextState, but: int = 0) -> Cost:
         """What reading a state's pending tokens takes, but for the last ``but``."""
-        tokens = len(state.pending) - but
-        return Cost(1, tokens, self.model.flops(tokens, state.context.length, 1)) if tokens > 0 else Cost()
+        return self._run_cost(state.context.length, len(state.pending) - but)
+
+    def _run_cost(self, length: int, tokens: int) -> Cost:
+        """What reading a run of ``tokens`` tokens takes, after ``length`` others."""
+        forwards = self.model.engine.forwards(tokens, length)
+        return Cost(forwards, tokens, self.model.flops(tokens, length, 1)) if tokens > 0 else Cost()
 
     def _write_cost(self, length: int, tokens: int) -> Cost:
         """What reading ``tokens`` tokens one by one takes, after ``length`` others."""
@@ -288,11 +292,8 @@ class TextGenerator(Generator):
 
     def look_cost(self, states: Sequence[TextState], tokens: Sequence[Sequence[int]]) -> Cost:
         """What ``logits_after`` takes."""
-        total = Cost()
-        for state, new in zip(states, tokens, strict=True):
-            count = len(state.pending) + len(new)
-            total += Cost(1, count, self.model.flops(count, state.context.length, 1))
-        return total
+        runs = ((s.context.length, len(s.pending) + len(new)) for s, new in zip(states, tokens, strict=True))
+        return sum((self._run_cost(*run) for run in runs), Cost())
 
     # ---- going on ----------------------------------------------------------------------------------------------
 
