@@ -95,13 +95,19 @@ def test_attention_that_says_something_else_is_found_out(monkeypatch):
         SharedPrefixes(network("llama", VOCABULARY))
 
 
-def test_pieces_merged_by_log_sum_exp_are_attention_to_all():
+@pytest.mark.parametrize("queries", [1, 3, 4, 9])
+def test_pieces_merged_by_log_sum_exp_are_attention_to_all(queries):
     random = torch.Generator().manual_seed(0)
-    query, keys, values = (torch.randn(2, n, 8, generator=random) for n in (3, 9, 9))
-    whole, _ = attend(query, keys, values, 0.3)
-    (one, a), (other, b) = (attend(query, keys[:, s], values[:, s], 0.3) for s in (slice(0, 4), slice(4, 9)))
+    query, keys, values = (torch.randn(2, 3, n, 8, generator=random) for n in (queries, 9, 9))
+    hidden = torch.arange(9) < torch.tensor([9, 7])[:, None, None, None]
+    mask = torch.zeros(hidden.shape).masked_fill(~hidden, -torch.inf)
+    whole, lse = attend(query, keys, values, 0.3, mask)
+    scores = (query @ keys.mT) * 0.3 + mask
+    assert torch.allclose(whole, scores.softmax(-1) @ values, atol=1e-6)
+    assert torch.allclose(lse, scores.logsumexp(-1), atol=1e-5)
+    parts = (attend(query, keys[..., s, :], values[..., s, :], 0.3, mask[..., s]) for s in (slice(0, 4), slice(4, 9)))
+    (one, a), (other, b) = parts
     assert torch.allclose(one.lerp(other, torch.sigmoid(b - a).unsqueeze(-1)), whole, atol=1e-6)
-    assert torch.allclose(whole, ((query @ keys.mT) * 0.3).softmax(-1) @ values, atol=1e-6)
 
 
 def test_folding_queries_is_undone():

@@ -44,6 +44,11 @@ class Context:
             yield block.values
 
 
+def allowed(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """What is added to scores where ``mask`` is True (0), and where it is not (minus infinity)."""
+    return torch.zeros_like(mask, dtype=like.dtype).masked_fill_(~mask, -torch.inf)
+
+
 @dataclass(eq=False)
 class Piece:
     """Keys and values (layers, segments, key-value heads, tokens, dim); ``rows[i]`` attend to segment i.
@@ -75,6 +80,11 @@ class Piece:
     def members(self) -> torch.Tensor:
         """All rows that attend to this piece, segment by segment."""
         return torch.tensor([row for r in self.rows for row in r], device=self.keys.device)
+
+    @cached_property
+    def added(self) -> torch.Tensor | None:
+        """What ``mask`` adds to scores (segments, heads, queries, tokens)."""
+        return None if self.mask is None else allowed(self.mask.unsqueeze(1), self.keys)
 
     @cached_property
     def in_order(self) -> bool:

@@ -23,7 +23,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from prunus.errors import ModelError
-from prunus.generators.prefix_cache import Piece
+from prunus.generators.prefix_cache import Piece, allowed
+from prunus.generators.wan_attention import FLASH_WITH_LSE
 
 NAME = "prunus_shared_prefix"
 
@@ -36,12 +37,15 @@ PLAIN = ("sliding_window", "softcap", "s_aux", "position_bias", "chunk_size")
 def attend(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, mask: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention (..., queries, dim) and its log-sum-exp (..., queries) in float32; ``mask`` is True where to look."""
-    scores = (query @ keys.transpose(-1, -2)).float().mul_(scale)
+    """Attention (n, heads, queries, dim) and its log-sum-exp (n, heads, queries); ``mask`` is added to the scores."""
+    if FLASH_WITH_LSE is not None and query.device.type == "cpu" and query.shape[-2] >= 4:
+        return FLASH_WITH_LSE(query, keys, values, attn_mask=mask, scale=scale)
+    scores = ((query * scale) @ keys.transpose(-1, -2)).float()
     if mask is not None:
-        scores.masked_fill_(~mask, -torch.inf)
-    lse = scores.logsumexp(-1)
-    weights = scores.sub_(lse.unsqueeze(-1)).exp_()
+        scores += mask
+    weights = scores.softmax(-1)
+    # The largest weight is exp(the largest score - lse): cheaper than a logsumexp of its own.
+    lse = scores.amax(-1) - weights.amax(-1).log()
     return weights.to(values.dtype) @ values, lse
 
 
@@ -87,8 +91,7 @@ def _merge(out: torch.Tensor, lse: torch.Tensor, rows: torch.Tensor, piece: Piec
     group, segments = rows.shape[2], len(piece.rows)
     everyone = piece.in_order and sum(map(len, piece.rows)) == len(rows)
     query = rows.unflatten(0, (segments, -1)) if everyone else rows[piece.index]
-    mask = None if piece.mask is None else piece.mask.unsqueeze(1)
-    more, weight = attend(fold(query), piece.keys[layer], piece.values[layer], scale, mask)
+    more, weight = attend(fold(query), piece.keys[layer], piece.values[layer], scale, piece.added)
     more = unfold(more, group).flatten(0, 1)
     weight = unfold(weight.unsqueeze(-1), group).flatten(0, 1).squeeze(-1)
     if everyone:
@@ -134,8 +137,8 @@ class ReadWork(TextWork):
                 told = F.scaled_dot_product_attention(heads, k, v, is_causal=length > 1, scale=scale)
                 out[here] = told.transpose(1, 2).reshape(out[here].shape)
                 continue
-            mask = torch.ones(length, length, dtype=torch.bool, device=q.device).tril().repeat_interleave(group, 0)
-            told, weight = attend(fold(q), k, v, scale, mask)
+            causal = torch.ones(length, length, dtype=torch.bool, device=q.device).tril().repeat_interleave(group, 0)
+            told, weight = attend(fold(q), k, v, scale, allowed(causal, q))
             out[here] = unfold(told, group).flatten(0, 1)
             lse[here] = unfold(weight.unsqueeze(-1), group).flatten(0, 1).squeeze(-1)
         return out, lse
