@@ -9,8 +9,8 @@ from tiny_text import (
 
 from prunus.errors import ModelError, PromptError, SettingError
 from prunus.generators.text import TextGenerator
+from prunus.generators.text_how import TextHow
 from prunus.generators.text_model import TextModel
-from prunus.generators.text_row import TextHow
 
 
 @pytest.fixture(scope="module")

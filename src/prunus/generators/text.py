@@ -22,8 +22,9 @@ from prunus.generators.detokenizer import Detokenizer
 from prunus.generators.kv_cache import unique_bytes
 from prunus.generators.sampling import Sampling
 from prunus.generators.steps import Step, StepEnd
+from prunus.generators.text_how import TextHow
 from prunus.generators.text_model import TextModel
-from prunus.generators.text_row import TextHow, TextRow, TextState
+from prunus.generators.text_row import TextRow, TextState
 from prunus.generators.written import Written
 from prunus.roles import Ask, Generator, Grown, How, View
 from prunus.tree import Node

@@ -1,4 +1,4 @@
-"""One candidate of a text generator: how it is asked to grow, its state, and a row of a batch while it writes."""
+"""One candidate of a text generator: its state, and a row of a batch while it writes."""
 
 from __future__ import annotations
 
@@ -10,27 +10,13 @@ import numpy as np
 import torch
 
 from prunus.budget import Cost
-from prunus.errors import require
 from prunus.generators.detokenizer import Detokenizer
-from prunus.generators.sampling import Stream, check_temperature
-from prunus.roles import Ask, Grown, How
+from prunus.generators.sampling import Stream
+from prunus.generators.text_how import TextHow
+from prunus.roles import Ask, Grown
 
 if TYPE_CHECKING:
     from prunus.generators.text import TextGenerator
-
-
-@dataclass(frozen=True)
-class TextHow(How):
-    """How to grow one step. ``steps``: at most so many tokens now, the node may then end inside its step (None: to the
-    step's end). ``temperature``: None is the generator's own, 0 is greedy."""
-
-    steps: int | None = None
-    temperature: float | None = None
-
-    def __post_init__(self) -> None:
-        require(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1, or None for all")
-        if self.temperature is not None:
-            check_temperature(self.temperature)
 
 
 @dataclass(eq=False)
