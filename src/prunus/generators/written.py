@@ -21,5 +21,5 @@ class Written(str):
         written.steps, written.whole = tuple(steps), whole
         return written
 
-    def __getnewargs__(self) -> tuple[tuple[str, ...], bool]:
+    def __getnewargs__(self) -> tuple[tuple[str, ...], bool]:  # type: ignore[override]
         return self.steps, self.whole  # copies and pickles are made of the steps
