@@ -27,7 +27,10 @@ from prunus.reproductions.comparison import Interval
 HOLDS, INCONCLUSIVE, NOT_HERE = "holds", "inconclusive", "does not hold here"
 SAME = -0.02
 
-PAPERS = {1: "prunus.reproductions.stream_t1"}
+PAPERS = {
+    1: "prunus.reproductions.stream_t1",
+    24: "prunus.reproductions.process_advantage",
+}
 """Where the claim of each paper is; numbers are those of the paper cards."""
 
 
