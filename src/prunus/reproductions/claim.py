@@ -30,6 +30,7 @@ SAME = -0.02
 PAPERS = {
     1: "prunus.reproductions.stream_t1",
     24: "prunus.reproductions.process_advantage",
+    38: "prunus.reproductions.process_reward_agent",
 }
 """Where the claim of each paper is; numbers are those of the paper cards."""
 
