@@ -13,9 +13,9 @@ another reward for unfinished steps; a random one there is the baseline that par
 ``EarlyRejection()`` is the paper's method: completed steps are scored again and finished candidates are kept.
 ``published()`` has the official code's habits that can be had in this loop: one prompt is expanded ``branch`` times in
 the first round (the baseline's N times more is where part of the reported saving comes from), and completed text is
-never scored again, so that the last partial score decides the answer. Left out: a step's end mark that is written into
-the unfinished step, finished beams that are overwritten, scores that are shared by equal texts, and text that is cut to
-2048 characters before it is scored.
+never scored again, so that the last partial score decides (the answer itself then has no score in the tree). Left out:
+a step's end mark that is written into the unfinished step, finished beams that are overwritten, scores that are shared
+by equal texts, and text that is cut to 2048 characters before it is scored.
 """
 
 from __future__ import annotations
