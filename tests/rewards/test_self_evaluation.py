@@ -19,6 +19,9 @@ class Model(ScriptedGenerator):
         seen = [(s.blocks[-1][-1], sum(t)) for s, t in zip(states, tokens, strict=True)]
         return torch.tensor([[x * (i + 1) + 0.1 * t for i in range(5)] for x, t in seen])
 
+    def look_cost(self, states, tokens):
+        return Cost(len(states), sum(len(t) + 1 for t in tokens))  # one token of each state was not read yet
+
 
 def contents():
     model = Model()
@@ -46,6 +49,8 @@ def test_an_evaluation_costs_its_question():
     model = Model()
     assert SelfEvaluation(model, (7, 8), no=(1,), yes=(3,)).cost([3, 1]) == Cost(2, 4)
     assert SelfEvaluation(model, (7,), no=(1,), yes=(3,), price=Cost(1, 2, 50)).cost([3, 1]) == Cost(2, 4, 100)
+    model, pairs = contents()
+    assert SelfEvaluation(model, (7, 8), no=(1,), yes=(3,)).took(pairs, ["x"] * 4, [0] * 4) == Cost(4, 12)
 
 
 def test_a_fitted_head_reads_the_chance_off_the_logits(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from prunus import search
+from prunus import Cost, search
 from prunus.errors import SettingError
 from prunus.rewards.self_evaluation import Head, SelfEvaluation
 from prunus.rewards.self_evaluation_data import Recorder, examples
@@ -36,6 +36,9 @@ class Knowing(ScriptedGenerator):
         return torch.tensor(
             [[float(w > 0), *kinds, float(w > 0) * kinds[1], v[0] - 0.5] for w, v in zip(wrong, values, strict=True)]
         )
+
+    def look_cost(self, states, tokens):
+        return Cost(len(states), sum(map(len, tokens)))
 
 
 def sampled(count, strategy):

@@ -36,6 +36,9 @@ class LooksAhead(Protocol):
     def logits_after(self, states: Sequence[Any], tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         """Logits (n, vocabulary) after each of these states and then these tokens; no state is changed."""
 
+    def look_cost(self, states: Sequence[Any], tokens: Sequence[Sequence[int]]) -> Cost:
+        """What that takes, with what of these states has not been read yet."""
+
 
 @dataclass(frozen=True, eq=False)
 class Head:
@@ -100,7 +103,8 @@ class Head:
 @dataclass(frozen=True, eq=False)
 class SelfEvaluation(Reward):
     """``question``: ids of the tokens that are appended; ``no`` and ``yes``: ids of the answers to "would a restart be
-    better?", or a ``head`` in their place. ``price``: what one evaluation takes, at most."""
+    better?", or a ``head`` in their place. ``price``: what one evaluation takes at most, which a budget keeps in
+    reserve (None: one forward of the question)."""
 
     generator: LooksAhead
     question: tuple[int, ...]
@@ -130,6 +134,10 @@ class SelfEvaluation(Reward):
 
     def cost(self, units: Sequence[int]) -> Cost:
         return (self.price or Cost(1, len(self.question))) * len(units)
+
+    def took(self, contents: Sequence[Any], prompts: Sequence[str], read: Sequence[int]) -> Cost:
+        """What evaluating these took; how much of them was evaluated before makes no difference."""
+        return self.generator.look_cost([state for _, state in contents], [self.question] * len(contents))
 
     def spec(self) -> dict:
         answers = {"no": list(self.no), "yes": list(self.yes)} if self.head is None else {"head": len(self.head.weight)}
