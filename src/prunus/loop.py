@@ -131,7 +131,7 @@ def _plan(generator: Generator, rewards: Sequence[Reward], strategy: Strategy, a
         rounds = strategy.rounds_per_unit
         again = max(0, rounds - 1 - (0 if begins else ask.parent.piece))
         finish = generator.finish_cost(ask) + generator.render_price() * (again + rounds * more)
-        if strategy.finishes_all:
+        if strategy.finishes_all and not strategy.scores_units:
             finish += rating(depth + more)
         else:
             round_cost += rating(depth)
