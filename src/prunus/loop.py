@@ -148,6 +148,12 @@ def lost_renderings(nodes: Iterable[Node], view: View) -> list[Node]:
     return [n for n in seen if n.rendered and n.rendering is None]
 
 
+def _units_read(node: Node, reward: str) -> int:
+    """How many whole units of this candidate a reward has read: those of the last node that it scored."""
+    scored = next((n for n in reversed(node.lineage) if reward in n.scores), None)
+    return 0 if scored is None else scored.depth - (not scored.boundary)
+
+
 def _check(asks: Sequence[Ask], who: str) -> None:
     """Raise SearchError if a strategy wishes for what cannot grow."""
     continued: set[Node] = set()
@@ -213,8 +219,10 @@ def run_loop(tree: Tree, rewards: dict[str, Reward], strategy: Strategy, budget:
             tree.spent.charge("rendering", rendering)
             if reward.view.state:
                 views = [(content, node.state) for content, node in zip(views, nodes, strict=True)]
+            read = [_units_read(node, name) for node in nodes]
             scores = yield from _call(tree, Rate(reward, [(content, tree.prompt) for content in views]))
-            tree.spent.charge("scoring", scoring)
+            took = reward.took(views, [tree.prompt] * len(views), read)
+            tree.spent.charge("scoring", scoring if took is None else took)
             tree.record(name, nodes, scores)
         if all(n.status is Status.FAILED for n in new):
             reasons = "; ".join(dict.fromkeys(n.reason for n in new))

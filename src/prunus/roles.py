@@ -154,8 +154,16 @@ class Reward:
         raise NotImplementedError
 
     def cost(self, units: Sequence[int]) -> Cost:
-        """What scoring candidates whose views hold this many units takes."""
+        """What scoring candidates whose views hold this many units takes; at most, if ``took`` tells it exactly."""
         return Cost()
+
+    def took(self, contents: Sequence[Any], prompts: Sequence[str], read: Sequence[int]) -> Cost | None:
+        """What scoring these took, for rewards that know only then; None: as ``cost`` said.
+
+        ``read[i]``: so many units at the head of ``contents[i]`` it had scored in an ancestor. Only that may count as
+        known, not what other searches had it read, so that a search costs the same wherever it runs.
+        """
+        return None
 
     def spec(self) -> dict:
         """What is needed to make this reward again."""
