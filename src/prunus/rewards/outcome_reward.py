@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from prunus.budget import Cost
 from prunus.errors import ModelError
-from prunus.rewards.text_classifier import TextClassifier, load_classifier, padded
+from prunus.rewards.text_classifier import TextClassifier, load_text_classifier, padded
 from prunus.roles import WHOLE
 
 
@@ -53,7 +53,7 @@ class OutcomeReward(TextClassifier):
         """Read a folder, from this machine only, safetensors only; ``settings`` are the class's. Raises ModelError."""
         from transformers import AutoModelForSequenceClassification
 
-        model, tokenizer = load_classifier(AutoModelForSequenceClassification, folder, device, "sequence")
+        model, tokenizer = load_text_classifier(AutoModelForSequenceClassification, Path(folder), device, "sequence")
         return cls(model, tokenizer, folder=Path(folder), **settings)
 
     def _ids(self, content: str, prompt: str) -> list[int]:

@@ -25,7 +25,7 @@ from prunus.budget import Cost
 from prunus.errors import require
 from prunus.generators.written import Written
 from prunus.rewards.prefix_states import PrefixStates, Segment, joined, split_states
-from prunus.rewards.text_classifier import TextClassifier, load_classifier, padded
+from prunus.rewards.text_classifier import TextClassifier, load_text_classifier, padded
 from prunus.roles import WHOLE
 from prunus.score import Score
 
@@ -93,7 +93,7 @@ class StepReward(TextClassifier):
         """Read a folder, from this machine only, safetensors only; ``settings`` are the class's. Raises ModelError."""
         from transformers import AutoModelForTokenClassification
 
-        model, tokenizer = load_classifier(AutoModelForTokenClassification, folder, device, "token")
+        model, tokenizer = load_text_classifier(AutoModelForTokenClassification, Path(folder), device, "token")
         return cls(model, tokenizer, folder=Path(folder), **settings)
 
     def score(self, contents: Sequence[str], prompts: Sequence[str]) -> list[Score | None]:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""What the step reward and the outcome reward share: a classification folder for text, its labels and its price."""
+"""What the step reward and the outcome reward share: a model over text, the label that they read, and its price."""
 
 from __future__ import annotations
 
@@ -12,31 +12,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prunus.budget import Cost
 from prunus.errors import ModelError, PromptError, require
+from prunus.rewards.classifier_folder import line, load_classifier
 from prunus.roles import Reward
 
 
-def load_classifier(auto: Any, folder: str | Path, device: str, purpose: str) -> tuple[Any, Any]:
-    """(model, tokenizer) of a local transformers folder by the class ``auto``; safetensors only. Raises ModelError."""
+def load_text_classifier(auto: Any, folder: Path, device: str, purpose: str) -> tuple[Any, Any]:
+    """(model, tokenizer) of a local transformers folder by the class ``auto``. Raises ModelError."""
     from transformers import AutoTokenizer
 
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json; name a transformers folder for {purpose} classification")
-    try:
-        model, info = auto.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except Exception as error:  # each library under it has its own
-        raise ModelError(f"{folder} cannot be loaded for {purpose} classification: {_line(error)}") from error
-    if lost := sorted({*info["missing_keys"], *(str(k) for k in info["mismatched_keys"])}):
-        raise ModelError(
-            f"{folder} lacks weights of a {type(model).__name__}: {', '.join(lost[:5])}; they would be random. "
-            f"Name a folder that was trained and saved for {purpose} classification"
-        )
+    model = load_classifier(auto, folder, purpose)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:
-        raise ModelError(f"{folder} has no tokenizer that can be loaded: {_line(error)}") from error
+        raise ModelError(f"{folder} has no tokenizer that can be loaded: {line(error)}") from error
     model = model.to(device)
     return (model.float() if device == "cpu" else model), tokenizer
 
@@ -152,7 +140,3 @@ def padded(rows: Sequence[Sequence[int]], value: int = 0) -> torch.Tensor:
     for i, row in enumerate(rows):
         out[i, : len(row)] = torch.tensor(row, dtype=torch.long)
     return out
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
