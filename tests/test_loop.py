@@ -9,7 +9,7 @@ from wild import Wild
 
 from prunus import Budget, PrunusError, Status, Tree, search, search_many
 from prunus.budget import Cost
-from prunus.errors import PromptError, SearchError
+from prunus.errors import BudgetError, PromptError, SearchError
 from prunus.roles import Failed, Reward, View
 from prunus.strategies import Beam, BestOfN
 from prunus.testing import ScriptedGenerator, ScriptedReward, assert_same_tree
@@ -225,3 +225,20 @@ def test_a_reward_may_tell_what_its_scores_took():
     tree = search("a prompt", ScriptedGenerator(units=3), every, BestOfN(2))
     assert every.__dict__["told"] == [[(3, 0)] * 2]
     assert tree.spent.scoring.tokens == 6
+
+
+def test_a_reward_that_reads_on_keeps_each_unit_once_in_reserve():
+    """Three units are to come: 1 + 2 + 3 read anew each time, 3 if each is read once, behind what was read."""
+
+    class Reader(ScriptedReward):
+        def cost(self, units):
+            return Cost(tokens=sum(units))
+
+    class OnReader(Reader):
+        reads_on = True
+
+    generator = ScriptedGenerator(units=3)  # three tokens of its own
+    for reader, scoring in ((Reader, 6), (OnReader, 3)):
+        search("a prompt", generator, reader(), Beam(1, 1), budget=Budget(tokens=3 + scoring))
+        with pytest.raises(BudgetError, match=f"needs nfe=5, tokens={3 + scoring}"):
+            search("a prompt", generator, reader(), Beam(1, 1), budget=Budget(tokens=2 + scoring))

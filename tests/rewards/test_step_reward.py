@@ -46,7 +46,7 @@ def by_hand(folder, text, prompt=PROMPT):
 def test_scores_are_read_at_the_ends_of_steps(kind, request):
     folder = request.getfixturevalue(kind)
     reward = StepReward.load(folder)
-    assert reward.incremental == (kind == "llama")
+    assert reward.reads_on == (kind == "llama")
     *_, score = reward.score(TEXTS, [PROMPT] * 4)
     scores, _ = by_hand(folder, "".join(STEPS) + "\n")
     assert score.value == pytest.approx(scores[-1], abs=1e-5)
@@ -79,7 +79,7 @@ def test_reading_on_gives_the_scores_of_reading_whole(llama, cache_tokens):
     """A search's candidates in its order: children of some parents, unfinished ones, two prompts, several batches."""
     rng = np.random.default_rng(0)
     reward, whole = StepReward.load(llama, cache_tokens=cache_tokens, batch=3), StepReward.load(llama, cache_tokens=0)
-    assert not whole.incremental
+    assert not whole.reads_on
     texts = [((), "1+2=?"), ((), PROMPT)]
     for _ in range(5):
         texts = [(s, p) for s, p in texts for _ in range(2)]
@@ -130,7 +130,8 @@ def test_flops_are_those_that_torch_counts(kind, request):
     linear = sum(m.weight.numel() for m in reward.model.modules() if isinstance(m, torch.nn.Linear))
     attention = 2 * 2 * 40 * 32  # layers, queries and values, tokens, width
     assert reward.flops(0, 40) == pytest.approx(2 * 40 * (linear + attention), rel=0.01)
-    assert reward.cost([3]) == reward.price(0, 48 + 3 * 24)
+    assert reward.cost([3]) == reward.price(256 - 120, 48 + 3 * 24)
+    assert reward.cost([300]).tokens == 256  # no text is longer
 
 
 class Lines(ScriptedGenerator):

@@ -34,12 +34,13 @@ class OutcomeReward(TextClassifier):
         batch: int = 32,
         step_tokens: int = 24,
         prompt_tokens: int = 48,
+        text_tokens: int = 256,
         name: str = "outcome-reward",
         folder: Path | None = None,
     ) -> None:
         super().__init__(
             model, tokenizer, label=label, prompt=prompt, batch=batch, step_tokens=step_tokens,
-            prompt_tokens=prompt_tokens, name=name, folder=folder,
+            prompt_tokens=prompt_tokens, text_tokens=text_tokens, name=name, folder=folder,
         )  # fmt: skip
         config = model.config.get_text_config()
         if config.pad_token_id is None:  # without it the head cannot tell where a padded text ends

@@ -74,18 +74,19 @@ class StepReward(TextClassifier):
         cache_tokens: int = 65_536,
         step_tokens: int = 24,
         prompt_tokens: int = 48,
+        text_tokens: int = 256,
         name: str = "step-reward",
         folder: Path | None = None,
     ) -> None:
         super().__init__(
             model, tokenizer, label=label, prompt=prompt, batch=batch, step_tokens=step_tokens,
-            prompt_tokens=prompt_tokens, name=name, folder=folder,
+            prompt_tokens=prompt_tokens, text_tokens=text_tokens, name=name, folder=folder,
         )  # fmt: skip
         require(cache_tokens >= 0, "cache_tokens", cache_tokens, "at least 0")
         self.separator = separator
         self.separator_ids = self.tokens(separator)
         require(len(self.separator_ids) >= 1, "separator", separator, "a text that the tokenizer has tokens for")
-        self.incremental = cache_tokens > 0 and reads_on(model)
+        self.reads_on = cache_tokens > 0 and goes_on(model)
         self.states = PrefixStates(cache_tokens)
 
     @classmethod
@@ -99,12 +100,12 @@ class StepReward(TextClassifier):
     def score(self, contents: Sequence[str], prompts: Sequence[str]) -> list[Score | None]:  # type: ignore[override]
         """One score for each text. Raises PromptError for one that is too long."""
         texts = [self._pieces(c, p) for c, p in zip(contents, prompts, strict=True)]
-        if self.incremental:  # siblings share at least their prompt: it is read once
+        if self.reads_on:  # siblings share at least their prompt: it is read once
             alone = {keys[0]: _Row([], keys[:1], pieces[:1], 1) for keys, pieces, _ in texts if pieces[0]}
             self._read([row for key, row in alone.items() if not self.states.longest([key])])
         rows = []
         for keys, pieces, _ in texts:
-            held = self.states.longest(keys) if self.incremental else []
+            held = self.states.longest(keys) if self.reads_on else []
             rows.append(_Row(held, keys[len(held) :], pieces[len(held) :], len(keys) - len(held)))
         self._read([row for row in rows if row.pieces])
         return [self._scored(row, whole) for row, (_, _, whole) in zip(rows, texts, strict=True)]
@@ -154,7 +155,7 @@ class StepReward(TextClassifier):
                 mask[i, widest - before[i] : widest + len(row.ids)] = 1
             inputs = {"input_ids": ids, "attention_mask": mask}
             cache = None
-            if self.incremental:
+            if self.reads_on:
                 cache = joined([row.held for row in chosen], widest, len(chosen))
                 inputs["position_ids"] = torch.tensor(before)[:, None] + torch.arange(new)
             device = self.model.device
@@ -179,7 +180,7 @@ class StepReward(TextClassifier):
         seen: set[tuple[str, ...]] = set()
         for content, prompt, units in zip(contents, prompts, read, strict=True):
             keys, pieces, _ = self._pieces(content, prompt)
-            if not self.incremental:
+            if not self.reads_on:
                 total += self.price(0, sum(map(len, pieces)))
                 continue
             before = 0
@@ -197,7 +198,7 @@ class StepReward(TextClassifier):
 
 
 @torch.no_grad()
-def reads_on(model: Any) -> bool:
+def goes_on(model: Any) -> bool:
     """Whether a model is causal and goes on from keys and values that it is given: tried on four tokens."""
     from transformers import DynamicCache
 

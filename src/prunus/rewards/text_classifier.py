@@ -34,8 +34,8 @@ class TextClassifier(Reward):
 
     label: its name or index. None is the second of two labels (TRL's True), or the only one of a model with one, whose
     output goes through a sigmoid. prompt: what stands before the solution; {prompt} stands for the prompt. batch:
-    candidates in one forward. step_tokens and prompt_tokens: how long a step and a prompt are at most, for what a
-    search keeps in reserve.
+    candidates in one forward. step_tokens, prompt_tokens and text_tokens: how long a step, a prompt and both with all
+    steps are at most, for what a search keeps in reserve.
     """
 
     range = "probability"
@@ -50,14 +50,16 @@ class TextClassifier(Reward):
         batch: int,
         step_tokens: int,
         prompt_tokens: int,
+        text_tokens: int,
         name: str,
         folder: Path | None,
     ) -> None:
-        for field, value in {"batch": batch, "step_tokens": step_tokens, "prompt_tokens": prompt_tokens}.items():
-            require(value >= 1, field, value, "at least 1")
+        self.batch, self.step_tokens = batch, step_tokens
+        self.prompt_tokens, self.text_tokens = prompt_tokens, text_tokens
+        for field in ("batch", "step_tokens", "prompt_tokens", "text_tokens"):
+            require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
         require("{prompt}" in prompt, "prompt", prompt, "a text with {prompt} in it")
-        self.model, self.tokenizer, self.prompt, self.batch = model.eval(), tokenizer, prompt, batch
-        self.step_tokens, self.prompt_tokens, self.name, self.folder = step_tokens, prompt_tokens, name, folder
+        self.model, self.tokenizer, self.prompt, self.name, self.folder = model.eval(), tokenizer, prompt, name, folder
         self.labels = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
         self.label = self._index(label)
         self.longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -117,11 +119,12 @@ class TextClassifier(Reward):
         return counter.get_total_flops()
 
     def price(self, before: int, new: int) -> Cost:
-        return Cost(nfe=0, tokens=new, flops=self.flops(before, new))
+        return Cost(tokens=new, flops=self.flops(before, new))
 
     def cost(self, units: Sequence[int]) -> Cost:
-        """The most that reading whole candidates takes, by ``step_tokens`` and ``prompt_tokens``."""
-        return sum((self.price(0, self.prompt_tokens + n * self.step_tokens) for n in units), Cost())
+        """The most that reading so many units takes, at the end of a text of ``text_tokens``."""
+        lengths = [min(self.text_tokens, self.prompt_tokens + n * self.step_tokens) for n in units]
+        return sum((self.price(self.text_tokens - length, length) for length in lengths), Cost())
 
     def spec(self) -> dict:
         return {
@@ -131,6 +134,7 @@ class TextClassifier(Reward):
             "prompt": self.prompt,
             "step_tokens": self.step_tokens,
             "prompt_tokens": self.prompt_tokens,
+            "text_tokens": self.text_tokens,
         }
 
 
