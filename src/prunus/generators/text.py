@@ -24,6 +24,7 @@ from prunus.generators.detokenizer import Detokenizer
 from prunus.generators.kv_cache import unique_bytes
 from prunus.generators.sampling import Sampling, Stream, check_temperature
 from prunus.generators.steps import Step, StepEnd
+from prunus.generators.text_how import TextHow
 from prunus.generators.text_model import TextModel
 from prunus.generators.written import Written
 from prunus.roles import Ask, Generator, Grown, How, View
@@ -33,20 +34,6 @@ MAX_TOKENS = 512
 """The longest answer where neither the caller nor the folder's generation config says."""
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class TextHow(How):
-    """How to grow one step. ``steps``: at most so many tokens now, the node may then end inside its step (None: to the
-    step's end). ``temperature``: None is the generator's own, 0 is greedy."""
-
-    steps: int | None = None
-    temperature: float | None = None
-
-    def __post_init__(self) -> None:
-        require(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1, or None for all")
-        if self.temperature is not None:
-            check_temperature(self.temperature)
 
 
 @dataclass(eq=False)
