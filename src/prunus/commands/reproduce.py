@@ -83,7 +83,8 @@ def _entry(one: Claim, evidence: Evidence, trial: Trial) -> dict[str, Any]:
         "pictures": [f"{one.paper:02d}-{name}.png" for name in evidence.pictures],
     }
     if evidence.settings.get("split") == "report":
-        model = str(pocket.path(evidence.settings["model"]).resolve())
+        model = evidence.settings.get("model")  # worlds whose policies are written down have none
+        model = str(pocket.path(model).resolve()) if model else "none"
         about = {"prunus": __version__, "model": model, "seed": trial.seed}
         entry["report_run"] = count_run(about, [f"reproduce {one.paper:02d}"])
     return entry

@@ -28,7 +28,12 @@ from prunus.reproductions.comparison import Interval
 HOLDS, INCONCLUSIVE, NOT_HERE = "holds", "inconclusive", "does not hold here"
 SAME = -0.02
 
-PAPERS = {1: "prunus.reproductions.stream_t1", 58: "prunus.reproductions.alignment"}
+PAPERS = {
+    1: "prunus.reproductions.stream_t1",
+    24: "prunus.reproductions.process_advantage",
+    38: "prunus.reproductions.process_reward_agent",
+    58: "prunus.reproductions.alignment",
+}
 """Where the claim of each paper is; numbers are those of the paper cards."""
 
 
