@@ -22,7 +22,7 @@ from prunus.budget import Cost
 from prunus.errors import ModelError, require
 from prunus.generators.detokenizer import Detokenizer
 from prunus.generators.kv_cache import unique_bytes
-from prunus.generators.sampling import Sampling, Stream, check_temperature
+from prunus.generators.sampling import Sampling, Stream
 from prunus.generators.steps import Step, StepEnd
 from prunus.generators.text_how import TextHow
 from prunus.generators.text_model import TextModel
