@@ -1,7 +1,7 @@
 """The process in which answers are parsed and compared by math-verify and sympy; ``answers.AnswerChecker`` starts it.
 
 A line of JSON in, ["equal", gold, answer] or ["canonical", answer]; a line of JSON out. The system ends it when a
-question takes more processor time than it may; its memory is bounded, it may write no files, and it ends with its starter.
+question takes more processor time than it may; its memory is bounded, it writes no files, and it ends with its starter.
 """
 
 from __future__ import annotations
