@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -57,7 +58,7 @@ def equal(gold: str, answer: str) -> bool:
     return bool(verify(parsed(gold), parsed(answer), timeout_seconds=None))
 
 
-QUESTIONS = {"equal": equal, "canonical": canonical}
+QUESTIONS: dict[str, Callable[..., Any]] = {"equal": equal, "canonical": canonical}
 
 
 def main() -> None:
@@ -70,7 +71,7 @@ def main() -> None:
         what, *answers = json.loads(line)
         limit_time(seconds)
         try:
-            reply = QUESTIONS[what](*answers)
+            reply: Any = QUESTIONS[what](*answers)
         except (Exception, MemoryError, RecursionError):
             reply = None
         limit_time(0)
