@@ -1,6 +1,6 @@
 """Step beam search over text by Prunus against batched ``generate`` on the full text at every step: time and tokens.
 
-    python benchmarks/text_search.py                      # a random Llama of 12 M parameters, a prompt of 320 tokens
+    python benchmarks/text_search.py                      # a random Llama of 8 M parameters, a prompt of 320 tokens
     python benchmarks/text_search.py --model DIR          # a model of yours, for example the pocket LM
     python benchmarks/text_search.py --smoke              # once, small: for CI
 
@@ -42,8 +42,8 @@ from prunus.tree import seed_of
 LETTERS = "0123456789+-*()=? answer\n"
 
 
-def random_model(layers: int = 8, width: int = 320) -> TextModel:
-    """A random Llama of 12 M parameters that writes characters; a line has 25 of them on average, and none ends."""
+def random_model(layers: int = 8, width: int = 256) -> TextModel:
+    """A random Llama of 8 M parameters that writes characters; a line has 25 of them on average, and none ends."""
     vocabulary = {token: i for i, token in enumerate(["<s>", "</s>", *sorted(set(LETTERS))])}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<s>"))
     core.pre_tokenizer, core.decoder = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated"), decoders.Fuse()
@@ -322,9 +322,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parser.add_argument("--smoke", action="store_true", help="one small run, to see that everything runs")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     if args.smoke:
-        args.runs, args.steps, args.prompt = 1, 3, 64
+        args.runs, args.steps, args.prompt, args.threads = 1, 3, 64, 1
+    torch.set_num_threads(args.threads)
     model = TextModel.load(args.model) if args.model else random_model(*(2, 64) if args.smoke else ())
     model.ends = frozenset()  # all candidates go on for all steps, on both sides
     model.network.generation_config.eos_token_id = None

@@ -1,5 +1,7 @@
 """Tiny random causal language models of real architectures, and tokenizers for them, made in no time."""
 
+import warnings
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -10,6 +12,10 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
 )
+
+from prunus import Tree
+from prunus.generators.text_model import TextModel
+from prunus.tree import seed_of
 
 SIZES = {
     "hidden_size": 32,
@@ -95,3 +101,48 @@ def network(kind, vocabulary, seed=0, **sizes):
         made.get_output_embeddings().weight.mul_(2 if kind == "recurrent" else 20)
     made.generation_config.do_sample = True
     return made
+
+
+TOKENIZER = byte_tokenizer()
+LETTERS = letter_tokenizer()
+
+
+def model(kind="llama", tokenizer=TOKENIZER, **sizes):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return TextModel(network(kind, len(tokenizer), **sizes), tokenizer, kind)
+
+
+def liking(text, prompt):
+    """A reward that has nothing to do with anything, but is not alike for two texts."""
+    return seed_of(str(text)) / 2**63
+
+
+def asks(tree, parents, **how):
+    return tree.number([tree.ask(parent, **how) for parent in parents])
+
+
+def planted(generator, prompt, seed=0):
+    tree = Tree(prompt, seed, generator)
+    tree.root.state = generator.begin(prompt)
+    return tree
+
+
+def grow(tree, parents, **how):
+    rows = asks(tree, parents, **how)
+    nodes = tree.add(rows, tree.generator.grow(rows))
+    tree.settle(())
+    return nodes
+
+
+def grown_out(generator, prompt, branches=1, seed=0, **how):
+    tree = planted(generator, prompt, seed)
+    grow(tree, [tree.root] * branches, **how)
+    while tree.frontier:
+        grow(tree, tree.frontier, **how)
+    return tree
+
+
+def held(tree):
+    """Bytes of all states of a tree."""
+    return tree.generator.state_bytes([node.state for node in tree.nodes if node.state is not None])

@@ -10,22 +10,21 @@ A draw depends on (seed, path, position in the answer) alone, see ``sampling``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import torch
 
 from prunus.budget import Cost
 from prunus.errors import ModelError, require
 from prunus.generators.detokenizer import Detokenizer
 from prunus.generators.kv_cache import unique_bytes
-from prunus.generators.sampling import Sampling, Stream
+from prunus.generators.sampling import Sampling
 from prunus.generators.steps import Step, StepEnd
 from prunus.generators.text_how import TextHow
 from prunus.generators.text_model import TextModel
+from prunus.generators.text_row import TextRow, TextState
 from prunus.generators.written import Written
 from prunus.roles import Ask, Generator, Grown, How, View
 from prunus.tree import Node
@@ -34,33 +33,6 @@ MAX_TOKENS = 512
 """The longest answer where neither the caller nor the folder's generation config says."""
 
 Item = TypeVar("Item")
-
-
-@dataclass(eq=False)
-class TextState:
-    """A partial answer as its children need it: an immutable value, but for what is read at most once.
-
-    ``pending`` tokens were written, or are the prompt, and not read yet. ``logits`` (vocabulary) are those of the next
-    token, known when there are none. ``text`` is the end of what was written, as long as the longest stop string.
-    """
-
-    context: Any
-    pending: tuple[int, ...]
-    detokenizer: Detokenizer
-    most: int  # tokens that the answer may have
-    count: int = 0  # that it has
-    text: str = ""
-    logits: torch.Tensor | None = None
-
-    def tensors(self) -> Iterator[torch.Tensor]:
-        yield from self.context.tensors()
-        if self.logits is not None:
-            yield self.logits
-
-    @property
-    def length(self) -> int:
-        """Tokens so far, the prompt included."""
-        return self.context.length + len(self.pending)
 
 
 class TextGenerator(Generator):
@@ -144,7 +116,7 @@ class TextGenerator(Generator):
         rows = []
         for ask in asks:
             pays = payer.get(ask.parent.state) == ask.path
-            rows.append(_Row(self, ask, prices[ask.parent.state] if pays else Cost()))
+            rows.append(TextRow(self, ask, prices[ask.parent.state] if pays else Cost()))
         # Siblings stand together, so that what they share is read in one go.
         first: dict[TextState, int] = {}
         for row in rows:
@@ -182,7 +154,7 @@ class TextGenerator(Generator):
             state.context, state.pending = context, state.pending[end:]
             state.logits = None if state.pending else row.clone()
 
-    def _write(self, rows: Sequence[_Row]) -> None:
+    def _write(self, rows: Sequence[TextRow]) -> None:
         for row in rows:
             row.begin()  # anew, should memory have run out before
         writing = self.model.engine.write([row.parent.context for row in rows])
@@ -216,11 +188,11 @@ class TextGenerator(Generator):
         forwards = self.model.engine.forwards(tokens, length)
         return Cost(forwards, tokens, self.model.flops(tokens, length, 1)) if tokens > 0 else Cost()
 
-    def _write_cost(self, length: int, tokens: int) -> Cost:
+    def write_cost(self, length: int, tokens: int) -> Cost:
         """What reading ``tokens`` tokens one by one takes, after ``length`` others."""
         return Cost(tokens, tokens, self.model.flops(tokens, length, tokens)) if tokens > 0 else Cost()
 
-    def _most(self, ask: Ask) -> int:
+    def most(self, ask: Ask) -> int:
         """Tokens that this ask may write."""
         assert isinstance(ask.how, TextHow)
         state, parent = ask.parent.state, ask.parent
@@ -239,10 +211,10 @@ class TextGenerator(Generator):
     def cost(self, asks: Sequence[Ask]) -> Cost:
         """At most: a step may end sooner than at its limit."""
         reading = sum(map(self._read_cost, {ask.parent.state for ask in asks}), Cost())
-        return sum((self._write_cost(ask.parent.state.length, self._most(ask) - 1) for ask in asks), reading)
+        return sum((self.write_cost(ask.parent.state.length, self.most(ask) - 1) for ask in asks), reading)
 
     def finish_cost(self, ask: Ask) -> Cost:
-        return self._write_cost(ask.parent.state.length, self._left(ask.parent) - 1)
+        return self.write_cost(ask.parent.state.length, self._left(ask.parent) - 1)
 
     def units_left(self, node: Node) -> int:
         left = node.state.most - node.state.count
@@ -340,87 +312,6 @@ class TextGenerator(Generator):
             "max_steps": self.max_steps,
             "chat": self.chat,
         }
-
-
-class _Row:
-    """One ask on its way: what it has written of its step so far, and why it ended."""
-
-    def __init__(self, generator: TextGenerator, ask: Ask, read: Cost) -> None:
-        self.generator, self.ask, self.read = generator, ask, read
-        self.parent: TextState = ask.parent.state
-        self.depth = ask.parent.depth + ask.parent.boundary
-        assert isinstance(ask.how, TextHow)
-        self.temperature = generator.sampling.temperature if ask.how.temperature is None else ask.how.temperature
-        self.most = generator._most(ask)
-        self.stream = Stream(ask.seed, ask.path)
-
-    def begin(self) -> None:
-        """At the end of the parent, whose step this goes on with if it is not complete."""
-        unit = {} if self.ask.parent.boundary else self.ask.parent.unit
-        self.tokens: list[int] = list(unit["tokens"].tolist()) if unit else []
-        self.scores: list[float] = list(unit["log_probabilities"].tolist()) if unit else []
-        self.text: str = unit["text"] if unit else ""
-        self.before = self.parent.text if not unit else ""
-        self.detokenizer = self.parent.detokenizer.copy()
-        self.now, self.reason = 0, ""
-        self.context: Any = None
-
-    def uniform(self) -> float:
-        return self.stream.at(self.parent.count + self.now)
-
-    def take(self, token: int, score: float) -> None:
-        """One more token; sets ``reason`` if it is the last for now."""
-        self.tokens.append(token)
-        self.scores.append(score)
-        self.now += 1
-        generator, total = self.generator, self.parent.count + self.now
-        if token in generator.model.ends:
-            self.reason = "end"
-        else:
-            new = self.detokenizer.add(token)
-            self.text += new
-            if self._stopped(len(new)):
-                self.reason = "end"
-                return
-            if total == self.parent.most:
-                self.reason = "length"
-            elif len(self.tokens) == generator.max_step or generator.step.reached(self.text, len(self.tokens)):
-                self.reason = "length" if self.depth == generator.max_steps else "step"
-            elif self.now == self.most:
-                self.reason = "partial"
-        if self.reason in ("end", "length"):
-            self.text += self.detokenizer.rest()
-
-    def _stopped(self, new: int) -> bool:
-        """Whether a stop string came with the last ``new`` characters; it is cut off, as far as it is in this step."""
-        stop, text = self.generator.stop, self.before + self.text
-        if not stop or not new:
-            return False
-        found = [at for s in stop if (at := text.find(s, max(0, len(text) - new - len(s) + 1))) >= 0]
-        if found:
-            self.text = text[len(self.before) : max(len(self.before), min(found))]
-        return bool(found)
-
-    def grown(self) -> Grown:
-        parent, generator = self.parent, self.generator
-        unit = {
-            "tokens": np.array(self.tokens, dtype=np.int64),
-            "log_probabilities": np.array(self.scores, dtype=np.float32),
-            "text": self.text,
-            "reason": self.reason,
-        }
-        tail = generator.tail(self.before + self.text)
-        state = TextState(
-            self.context, (self.tokens[-1],), self.detokenizer, parent.most, parent.count + self.now, tail
-        )
-        return Grown(
-            unit,
-            state,
-            done=self.reason in ("end", "length"),
-            boundary=self.reason != "partial",
-            log_probability=float(sum(self.scores)),
-            cost=self.read + generator._write_cost(parent.length, self.now - 1),
-        )
 
 
 def _whole(node: Node) -> bool:
