@@ -1,16 +1,21 @@
 """Every strategy of the package on every kind of generator that it makes sense for.
 
-A generator is added to GENERATORS with the rewards that it needs, a strategy to STRATEGIES.
+A kind of generator is added to KINDS, a strategy to STRATEGIES.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunus import Budget, Status, Strategy, View, search, strategies
+from prunus import Budget, Generator, Status, Strategy, View, search, strategies
 from prunus.errors import BudgetError
 from prunus.roles import FunctionReward
 from prunus.strategies import (
+    AGGREGATES,
     DVTS,
     REBASE,
     Beam,
@@ -22,22 +27,43 @@ from prunus.strategies import (
     SuccessiveHalving,
     TTSnap,
     Vote,
+    aggregate,
 )
 from prunus.testing import ScriptedGenerator, ScriptedText, check_strategy
 from prunus.testing.scripted import draw
 
+
+@dataclass(frozen=True)
+class Kind:
+    """A generator, made when asked for; a score in [0, 1) for what it shows; the answer of an output for votes."""
+
+    make: Callable[[pytest.FixtureRequest], Generator]
+    score: Callable[[str, Any], float]
+    answer: Callable[[Any], Any]
+
+    def rewards(self, strategy):
+        return [self._reward(name) for name in strategy.reads or ("reward",)]
+
+    def _reward(self, name):
+        view = View(1, progress=True) if name == "preview" else View(None)
+        return FunctionReward(lambda c, prompt: self.score(name, c[0] if view.progress else c), name, view)
+
+
+def video(request):
+    from prunus.generators.streaming_video import StreamingVideo
+
+    return StreamingVideo(request.getfixturevalue("video_model"), 9)
+
+
 LETTERS = {"a": 0.5, "bb": 0.3, "ccc": 0.2}
-
-
-def halves(numbers):
-    return int(numbers[-1] * 3)
-
-
-def text_answer(text):
-    return text[-1] if text.whole else None
-
-
-ANSWERS = {"numbers": halves, "text": text_answer, "video": lambda frames: int(frames.mean() * 1000) % 3}
+NUMBERS = Kind(lambda _: ScriptedGenerator(units=4, pieces=3, early=0.15), draw, lambda numbers: int(numbers[-1] * 3))
+TEXT = Kind(
+    lambda _: ScriptedText(lambda written: {} if len(written) == 4 else {**LETTERS, "end": 0.1}, most=11),
+    draw,
+    lambda text: text[-1] if text.whole else None,
+)
+VIDEO = Kind(video, lambda name, frames: float(frames.mean()) % 1, lambda frames: int(frames.mean() * 1000) % 3)
+KINDS = {"numbers": NUMBERS, "text": TEXT, "video": VIDEO}
 
 ALL = ("numbers", "text", "video")
 STRATEGIES = [
@@ -57,37 +83,6 @@ STRATEGIES = [
 ]
 
 
-class Generators:
-    """One generator of each kind, made when it is asked for; ``reward`` scores what each of them shows in [0, 1)."""
-
-    def __init__(self, request):
-        self.request = request
-
-    def make(self, kind):
-        if kind == "numbers":
-            return ScriptedGenerator(units=4, pieces=3, early=0.15)
-        if kind == "text":
-            return ScriptedText(lambda written: {} if len(written) == 4 else {**LETTERS, "end": 0.1}, most=11)
-        from prunus.generators.streaming_video import StreamingVideo
-
-        return StreamingVideo(self.request.getfixturevalue("video_model"), 9)
-
-    @staticmethod
-    def reward(kind, name):
-        view = View(1, progress=True) if name == "preview" else View(None)
-
-        def score(content, prompt):
-            shown = content[0] if view.progress else content
-            return float(shown.mean()) % 1 if kind == "video" else draw(name, shown)
-
-        return FunctionReward(score, name, view)
-
-
-@pytest.fixture
-def generators(request):
-    return Generators(request)
-
-
 CASES = [
     pytest.param(s, kind, id=f"{type(s).__name__}-{i}-{kind}")
     for i, (s, kinds) in enumerate(STRATEGIES)
@@ -103,24 +98,32 @@ def test_every_strategy_of_the_package_is_here():
 
 @pytest.mark.parametrize("by", [None, "majority", "weighted"])
 @pytest.mark.parametrize(("strategy", "kind"), CASES)
-def test_it_finds_an_answer(generators, strategy, kind, by):
-    generator = generators.make(kind)
-    rewards = [generators.reward(kind, name) for name in strategy.reads or ("reward",)]
-    if by:
-        strategy = Vote(strategy, by, answer=ANSWERS[kind])
-    tree = search(PROMPT, generator, rewards, strategy)
+def test_it_finds_an_answer(request, strategy, kind, by):
+    kind = KINDS[kind]
+    searching = Vote(strategy, by, answer=kind.answer) if by else strategy
+    tree = search(PROMPT, kind.make(request), kind.rewards(strategy), searching)
     assert tree.result.status is Status.DONE and tree.best().output is not None
     assert not tree.frontier  # nothing is left half grown
     assert not any(n.children for n in tree.nodes if n.status in (Status.DONE, Status.FAILED))
     assert tree.spent.generating.nfe == sum(n.cost.nfe for n in tree.nodes)
-    if by:
-        votes = strategy.votes(tree)
-        assert not votes or votes[ANSWERS[kind](tree.best().output)] == max(votes.values())
+    if by and (votes := searching.votes(tree)):
+        assert votes[kind.answer(tree.best().output)] == max(votes.values())
 
 
 @pytest.mark.parametrize("strategy", [s for s, kinds in STRATEGIES if "text" in kinds], ids=repr)
-def test_the_contract_is_kept_on_text(generators, strategy):
-    check_strategy(strategy, generators.make("text"), [generators.reward("text", "reward")], seeds=(0, 1))
+def test_the_contract_is_kept_on_text(request, strategy):
+    check_strategy(strategy, TEXT.make(request), TEXT.rewards(strategy), seeds=(0, 1))
+
+
+@pytest.mark.parametrize("how", AGGREGATES)
+@pytest.mark.parametrize("strategy", [s for s, kinds in STRATEGIES if "text" in kinds], ids=repr)
+def test_the_aggregate_decides_the_final_choice(request, strategy, how):
+    step = FunctionReward(lambda text, prompt: draw(text) / 4, "step", View(1))  # the sum is a probability too
+    for seed in range(3):
+        tree = search(PROMPT, TEXT.make(request), step, replace(strategy, aggregate=how), seed=seed)
+        units = {n: [draw(u.unit["text"]) / 4 for u in n.units()] for n in tree.finished}
+        assert all(aggregate(n, "step", how) == pytest.approx(AGGREGATES[how](units[n])) for n in units)
+        assert AGGREGATES[how](units[tree.result]) == pytest.approx(max(map(AGGREGATES[how], units.values())))
 
 
 class Counting(ScriptedGenerator):
@@ -156,7 +159,7 @@ def test_the_ledger_equals_a_counting_mock(strategy):
 @given(share=st.floats(0.05, 1), seed=st.integers(0, 20), early=st.sampled_from([0.0, 0.3]))
 def test_any_budget_ends_with_a_finished_candidate_or_at_once(strategy, share, seed, early):
     generator = ScriptedGenerator(units=4, pieces=3, early=early)
-    rewards = [Generators.reward("numbers", name) for name in strategy.reads or ("reward",)]
+    rewards = NUMBERS.rewards(strategy)
     whole = search(PROMPT, generator, rewards, strategy, seed=seed).spent.total.nfe
     limit = max(1, int(share * whole))
     try:
@@ -170,5 +173,5 @@ def test_any_budget_ends_with_a_finished_candidate_or_at_once(strategy, share, s
 @pytest.mark.parametrize("strategy", [s for s, kinds in STRATEGIES if "text" in kinds], ids=repr)
 def test_identical_siblings_are_no_reason_to_crash(strategy):
     writer = ScriptedText(lambda written: {} if len(written) == 3 else {"same ": 1.0})
-    tree = search(PROMPT, writer, lambda text, prompt: 0.5, Vote(strategy, answer=text_answer))
+    tree = search(PROMPT, writer, lambda text, prompt: 0.5, Vote(strategy, answer=TEXT.answer))
     assert tree.best().output == "same same same "

@@ -143,6 +143,45 @@ def test_a_finished_particle_counts_and_its_weight_is_not_forgotten():
     assert len(tree.nodes) == 1 + 4 + sum(len(n.children) for n in tree.nodes[1:])
 
 
+def test_the_copies_of_a_finished_particle_make_it_effective_and_are_drawn_from_again():
+    """Three copies that have finished, of weight 1, and a live particle of weight 10: 13^2 / 103 = 1.64 of 4 < 2."""
+    first, later = [0.003, 0.26, 0.003, 0.08], 0.8  # ten times 0.08
+    reward = FunctionReward(lambda c, p: first[int(c[0] * 4)] if len(c) == 1 else later, "steps")
+
+    class SecondEnds(FirstFour):
+        def grow(self, asks):
+            return [replace(g, done=g.done or a.path == (1,)) for a, g in zip(asks, super().grow(asks), strict=True)]
+
+    seen = 0
+    for seed in range(6):
+        for tree, nodes in settled_rounds(ParticleFilter(4), SecondEnds(units=3), reward, seed):
+            counts = [nodes[n][1].get("count") for n in tree.nodes[1:]]
+            if tree.round == 1 and (counts[1], counts[3]) != (3, 1):
+                break
+            if tree.round == 2:
+                [live] = [n for n in tree.nodes if n.path == (3, 0)]
+                seen += 1
+                assert nodes[live][1]["count"] >= 3
+                assert nodes[live][1]["count"] + (counts[1] if tree.nodes[2].status is Status.DONE else 0) == 4
+    assert seen >= 3
+
+
+def test_after_a_draw_only_what_has_changed_since_counts():
+    redrawn, strategy = 0, ParticleFilter(6, threshold=0.75)
+    for seed in range(10):
+        before = {}
+        for _, nodes in settled_rounds(strategy, ScriptedGenerator(units=5), ScriptedReward(), seed):
+            fresh = {n: note for n, (s, note) in nodes.items() if s is Status.OPEN}
+            if any(note["log_weight"] for note in fresh.values()):  # not drawn anew in this round
+                for node, note in fresh.items():
+                    was = before[node.parent] if node.depth > 1 else {"log_weight": 0.0, "potential": 0.0}
+                    ratio = math.log(node.scores[NAME].value) - was["potential"]
+                    assert note["log_weight"] == pytest.approx(was["log_weight"] + ratio)
+                    redrawn += node.depth > 1 and was["log_weight"] == 0.0
+            before = fresh
+    assert redrawn > 5
+
+
 def test_the_published_one_weighs_by_the_last_odds_and_draws_after_every_step():
     seen = 0
     for tree, nodes in settled_rounds(ParticleFilter.published(n=6), ScriptedGenerator(units=3), ScriptedReward()):

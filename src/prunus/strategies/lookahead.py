@@ -4,8 +4,9 @@ Every child is rolled ``ahead`` more units, greedily where the generator has a `
 score at the end of its roll. The ``keep`` best go on by their first unit alone.
 
 What was rolled ahead is nodes like any other: scored, and the next unit of a child that wins is one of its ``branch``
-children in the next step, already rolled all but one unit, so that only the losers' rolls are given up. (One published
-code scores the committed text only and throws the roll away unread; another scores the roll and generates it again.)
+children in the next step, already rolled all but one unit, so that only the losers' rolls are given up. (Published
+code, search-and-learn: the beam search scores the committed text only, so that the roll is thrown away unread; its DVTS
+reads the roll and then generates the next step anew.)
 """
 
 from __future__ import annotations

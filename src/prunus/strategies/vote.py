@@ -49,10 +49,10 @@ class Vote(Strategy):
 
     def votes(self, tree: Tree) -> dict[Hashable, float]:
         """How many votes each answer has, or how much they weigh."""
-        return {
-            answer: math.fsum(self._weight(tree, leaf) for leaf in leaves)
-            for answer, leaves in self.voters(tree).items()
-        }
+        return {answer: self._sum(tree, leaves) for answer, leaves in self.voters(tree).items()}
+
+    def _sum(self, tree: Tree, leaves: Iterable[Node]) -> float:
+        return math.fsum(self._weight(tree, leaf) for leaf in leaves)
 
     def _weight(self, tree: Tree, leaf: Node) -> float:
         count = tree.notes.get(leaf.id, {}).get("count", 1.0)
@@ -62,10 +62,11 @@ class Vote(Strategy):
         return count * value if math.isfinite(value) else 0.0  # one that was not scored weighs nothing
 
     def choose(self, tree: Tree) -> Node:
-        votes = self.votes(tree)
-        if not votes:
+        voters = self.voters(tree)
+        if not voters:
             return self.inner.choose(tree)
-        return self.ranked(tree, self.voters(tree)[max(votes, key=votes.__getitem__)])[0]
+        winners = max(voters.values(), key=lambda leaves: self._sum(tree, leaves))
+        return self.ranked(tree, winners)[0]
 
     # ---- everything else is the inner strategy's ---------------------------------------------------------------
 
