@@ -196,6 +196,16 @@ def test_a_budget_is_kept_and_leaves_an_answer():
         assert tree.result.status is Status.DONE and tree.spent.total.tokens <= tokens
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_what_a_budget_leaves_behind_takes_no_ones_place(seed):
+    """Three are to be finished and the budget pays for fewer: the beam weighs those alone."""
+    generator, reward = ScriptedGenerator(units=4, pieces=3), FunctionReward(lambda c, _: draw(c[-1]), "r")
+    strategy = EarlyRejection(2, 2, tau=1, survive=3)
+    for nfe in range(15, 45, 2):
+        tree = search("x", generator, reward, strategy, seed=seed, budget=Budget(nfe=nfe))
+        assert tree.result.status is Status.DONE and tree.spent.total.nfe <= nfe
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

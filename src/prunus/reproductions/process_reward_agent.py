@@ -51,7 +51,7 @@ def measure(trial: Trial) -> Evidence:
     from prunus.worlds.lookups import LookupAgent, LookupPolicy, Table, judge
 
     learned, asked = Table(0), Table(1 if trial.split == "dev" else 2)
-    prompts, seeds = asked.prompts(100, LEVELS), range(trial.seed, trial.seed + 2)
+    prompts, seeds = asked.prompts(192, LEVELS), range(trial.seed, trial.seed + 1)
     lessons = learned.prompts(60, LEVELS)
     if trial.smoke:
         prompts, seeds, lessons = prompts[:2], seeds[:1], lessons[:5]

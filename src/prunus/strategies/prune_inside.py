@@ -57,18 +57,15 @@ class PruneInside(Strategy):
         return {**whole, self.preview_of(tree): tree.fresh} if _unfinished(tree.fresh) else whole
 
     def prune(self, tree: Tree) -> Iterable[Node]:
-        grown = {n.parent for n in tree.fresh}
-        left_behind = [n for n in _unfinished(tree.frontier) if n.round < tree.round and n not in grown]
-        begun = _unfinished(tree.fresh)
-        if not begun:
-            return [*left_behind, *self.inner.prune(tree)]
-        kept = self.survivors(begun[0].piece - 1, len(tree.fresh))
-        lost = sorted(tree.fresh, key=lambda n: self._rank(tree, n))[kept:]
-        if set(begun) <= set(lost):  # the unit is complete in all that are left: the inner strategy goes on
-            for node in lost:
-                node.move(Status.PRUNED)
-            lost += self.inner.prune(tree)
-        return [*left_behind, *lost]
+        grown, begun = {n.parent for n in tree.fresh}, _unfinished(tree.fresh)
+        # What the budget did not reach is left behind.
+        lost = [n for n in _unfinished(tree.frontier) if n.round < tree.round and n not in grown]
+        if begun:
+            kept = self.survivors(begun[0].piece - 1, len(tree.fresh))
+            lost += sorted(tree.fresh, key=lambda n: self._rank(tree, n))[kept:]
+        for node in lost:
+            node.move(Status.PRUNED)  # the inner strategy weighs only those that are left
+        return lost if set(begun) - set(lost) else [*lost, *self.inner.prune(tree)]
 
     def _rank(self, tree: Tree, node: Node) -> tuple:
         return (-self.promise(tree, node), node.path)
