@@ -346,7 +346,8 @@ def _draw(path: Path, methods: Mapping[str, Sequence[Point]]) -> None:
     for name, points in methods.items():
         rising = sorted(points, key=lambda p: p.cost)
         curves.append(Curve(name, [p.accuracy for p in rising], [p.cost for p in rising]))
-    write_curves(path, curves, "accuracy", "tokens for a problem, the reward's included")
+    title = "tokens for a problem, the reward's included"
+    write_curves(path, curves[:8], "accuracy", title, bands=len(curves) <= 4)
 
 
 def print_solved(result: Mapping[str, Any], quiet: bool) -> None:
