@@ -32,6 +32,7 @@ PAPERS = {
     1: "prunus.reproductions.stream_t1",
     24: "prunus.reproductions.process_advantage",
     38: "prunus.reproductions.process_reward_agent",
+    41: "prunus.reproductions.early_rejection",
     58: "prunus.reproductions.alignment",
 }
 """Where the claim of each paper is; numbers are those of the paper cards."""
