@@ -30,6 +30,7 @@ SAME = -0.02
 
 PAPERS = {
     1: "prunus.reproductions.stream_t1",
+    4: "prunus.reproductions.ttsnap",
     24: "prunus.reproductions.process_advantage",
     38: "prunus.reproductions.process_reward_agent",
     41: "prunus.reproductions.early_rejection",
