@@ -52,7 +52,7 @@ METHODS: dict[str, Callable[[int], Strategy]] = {
     "DVTS": lambda width: DVTS(max(1, width // 4), _branch(width)),
     "REBASE": REBASE,
     "particles": ParticleFilter,
-    "MCTS": lambda width: MCTS(iterations=width),
+    "MCTS": lambda width: MCTS(iterations=width, gate=None),  # without its gate it spends what it is given
 }
 
 Row = dict[str, Any]
@@ -61,6 +61,10 @@ Row = dict[str, Any]
 def answer(text: str) -> str | None:
     """The answer of a solution; None of one that was cut off."""
     return arithmetic.answer(text) if getattr(text, "whole", True) else None
+
+
+def _strategy(method: str, width: int) -> Strategy:
+    return Vote(METHODS[BASELINE](width), method, answer=answer) if method in VOTES else METHODS[method](width)
 
 
 @dataclass
@@ -87,16 +91,20 @@ class Study:
         if not path.exists():
             self._search(BASELINE if method in VOTES else method, width)
         saved = json.loads(path.read_text())
-        if saved["about"] != self.about:
+        if saved["about"] != self._about(method, width):
             raise FileError(f"{path} is of other settings ({saved['about']}); give another --out")
         return saved["rows"]
 
     def _path(self, method: str, width: int) -> Path:
         return self.folder / f"{method.lower()}-{width}.json"
 
+    def _about(self, method: str, width: int) -> dict[str, Any]:
+        """What a file of rows is about, as JSON gives it back."""
+        return json.loads(json.dumps({**self.about, "strategy": _strategy(method, width).spec()}))
+
     def _search(self, method: str, width: int) -> None:
-        strategy = METHODS[method](width)
-        votes = {by: Vote(strategy, by, answer=answer) for by in VOTES} if method == BASELINE else {}
+        strategy = _strategy(method, width)
+        votes = {by: _strategy(by, width) for by in VOTES} if method == BASELINE else {}
         rows: dict[str, list[Row]] = {name: [] for name in (method, *votes)}
         group = max(1, ROWS // width)
         for at in range(0, len(self.prompts), group):
@@ -105,7 +113,7 @@ class Study:
                 for by, vote in votes.items():
                     rows[by].append(self._row(tree, tree.result and vote.choose(tree), free=by == "majority"))
         for name, some in rows.items():
-            write_json(self._path(name, width), {"about": self.about, "rows": some})
+            write_json(self._path(name, width), {"about": self._about(name, width), "rows": some})
         right = sum(r["right"] for r in rows[method]) / len(self.prompts)
         print(f"{self.folder.name}: {method} {width}: {right:.3f}", file=sys.stderr, flush=True)
 
