@@ -342,7 +342,7 @@ STRATEGY_HELP = (
     "always among them: plain, best-of-n, beam, dvts, lookahead, rebase, particles, halving, mcts, early-rejection, "
     "adaptive-sampling, process-advantage, process-reward-agent, ..."
 )
-WIDTHS_HELP = "Compare at these numbers of candidates: n, keep x branch, or iterations; with commas."
+WIDTHS_HELP = "Compare at these numbers of candidates: n, keep x branch, or a quarter of the iterations."
 TEXT_REWARD_HELP = (
     "prm, orm, none, a folder for token or sequence classification, or package.module:Name: a prunus.Reward or a "
     "function f(text, prompt) -> float, higher is better."

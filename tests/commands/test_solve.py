@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from command_line import run
+from language_server import LanguageServer
+from loopback import serve
 
 from prunus import Tree
 from prunus.worlds import arithmetic
@@ -146,6 +148,20 @@ def test_a_prompt_that_was_interrupted_goes_on_from_its_tree(there, capsys):
     assert run("solve", "--resume", "broken", *QUIET) == 0
     assert told(capsys)["answers"] == whole["answers"]
     assert 1 < grown < len(Tree.load("broken").nodes)
+
+
+def test_a_server_and_what_it_billed(there, capsys):
+    with serve(LanguageServer(hints=True)) as site:
+        server = ("--server", site.url, "--model", "tiny", "--max-tokens", 12, "--strategy", "best-of-n", "--n", 3)
+        Path("a.jsonl").write_text('{"prompt": "what is 3+4?", "answer": "7"}\n{"prompt": "and 1+1?", "answer": 2}\n')
+        assert run("solve", "--data", "a.jsonl", *server, "--choose", "majority", *QUIET) == 0
+        result = told(capsys)
+        assert result["server"] == site.url and result["usage"]["completion"] == sum(
+            a["tokens"] for a in result["answers"]
+        )
+        assert all(a["right"] in (0, 1) for a in result["answers"])
+        assert run("solve", PROMPT, *server, "--reward", "none", "--max-batch-tokens", 8, "--quiet") == 2
+        assert "--max-batch-tokens is for local models" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

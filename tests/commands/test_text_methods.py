@@ -28,6 +28,7 @@ def test_widths():
     assert strategy("beam:branch=8", 16) == Beam(2, 8, reward="prm")
     assert strategy("dvts", 16, branch=2) == DVTS(8, 2, reward="prm")
     assert strategy("dvts:keep=2", 4) == DVTS(2, 2, reward="prm")
+    assert strategy("mcts", 4).iterations == 16
     assert not is_wide("beam:keep=2:branch=2", {}) and not is_wide("best-of-n", {"n": 3})
     assert fixed_settings("best-of-n", {"n": 3, "keep": 2}) == ("best-of-n", {"n": 3})
 

@@ -54,7 +54,7 @@ TEXT_METHODS: dict[str, TextMethod] = {
     "particles": _n(ParticleFilter),
     "particles-published": _n(ParticleFilter.published),
     "halving": _n(SuccessiveHalving),
-    "mcts": TextMethod(MCTS, ("branch",), _number_of("iterations")),
+    "mcts": TextMethod(MCTS, ("branch",), lambda width, fixed: {"iterations": 4 * width}),
     "early-rejection": _beam(EarlyRejection),
     "early-rejection-published": _beam(EarlyRejection.published),
     "adaptive-sampling": TextMethod(AdaptiveSampling, (), _number_of("most")),

@@ -1,10 +1,10 @@
 """What search over text gains at equal cost: accuracy on the arithmetic world against FLOPs, the reward's included.
 
 Every method is run at several widths: the number of candidates that grow together (best-of-n, votes, REBASE,
-particles), keep x branch with at most four children each (beam, DVTS), or iterations (MCTS). Budgets are what best-of-n
-costs at each width, which it meets exactly; the others meet them by mixtures of two widths (``equal_cost.py``).
-Differences to best-of-n are paired by problem, intervals are 95 % bootstraps by problem. Votes are of best-of-n's own
-samples; the majority pays for no reward. The judge is exact.
+particles), keep x branch with at most four children each (beam, DVTS), or a quarter of the iterations (MCTS). Budgets
+are what best-of-n costs at each width, which it meets exactly; the others meet them by mixtures of two widths
+(``equal_cost.py``). Differences to best-of-n are paired by problem, intervals are 95 % bootstraps by problem. Votes are
+of best-of-n's own samples; the majority pays for no reward. The judge is exact.
 
 ``--noise`` blurs the reward: so many deviations on its logits. Each (operations, method, width, noise) is a file in
 ``--out``; a run that was broken off goes on from those that are there.
@@ -52,7 +52,7 @@ METHODS: dict[str, Callable[[int], Strategy]] = {
     "DVTS": lambda width: DVTS(max(1, width // 4), _branch(width)),
     "REBASE": REBASE,
     "particles": ParticleFilter,
-    "MCTS": lambda width: MCTS(iterations=width, gate=None),  # without its gate it spends what it is given
+    "MCTS": lambda width: MCTS(iterations=4 * width, gate=None),  # without its gate it spends what it is given
 }
 
 Row = dict[str, Any]
