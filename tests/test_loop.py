@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from wild import Wild
 
 from prunus import Budget, PrunusError, Status, Tree, search, search_many
-from prunus.errors import PromptError, SearchError
+from prunus.budget import Cost
+from prunus.errors import BudgetError, PromptError, SearchError
 from prunus.roles import Failed, Reward, View
 from prunus.strategies import Beam, BestOfN
 from prunus.testing import ScriptedGenerator, ScriptedReward, assert_same_tree
@@ -229,3 +230,39 @@ class Peek(Reward):
 def test_a_reward_may_read_the_generators_state():
     tree = search("a prompt", ScriptedGenerator(units=2), Peek(), Beam(2, 2))
     assert all(n.scores["peek"].value == n.unit["values"][0] for n in tree.nodes[1:])
+
+
+class Counting(ScriptedReward):
+    """Tells afterwards what it took: a token for each unit that it had not read; it remembers what it was told of."""
+
+    def took(self, contents, prompts, read):
+        self.__dict__.setdefault("told", []).append([(len(c), units) for c, units in zip(contents, read, strict=True)])
+        return Cost(tokens=sum(len(c) - units for c, units in zip(contents, read, strict=True)))
+
+
+def test_a_reward_may_tell_what_its_scores_took():
+    reward = Counting()
+    tree = search("a prompt", ScriptedGenerator(units=3), reward, Beam(2, 2))
+    assert reward.__dict__["told"] == [[(1, 0)] * 4, [(2, 1)] * 4, [(3, 2)] * 4]
+    assert (tree.spent.scoring.tokens, tree.spent.scoring.nfe) == (12, 0)
+    every = Counting()
+    tree = search("a prompt", ScriptedGenerator(units=3), every, BestOfN(2))
+    assert every.__dict__["told"] == [[(3, 0)] * 2]
+    assert tree.spent.scoring.tokens == 6
+
+
+def test_a_reward_that_reads_on_keeps_each_unit_once_in_reserve():
+    """Three units are to come: 1 + 2 + 3 read anew each time, 3 if each is read once, behind what was read."""
+
+    class Reader(ScriptedReward):
+        def cost(self, units):
+            return Cost(tokens=sum(units))
+
+    class OnReader(Reader):
+        reads_on = True
+
+    generator = ScriptedGenerator(units=3)  # three tokens of its own
+    for reader, scoring in ((Reader, 6), (OnReader, 3)):
+        search("a prompt", generator, reader(), Beam(1, 1), budget=Budget(tokens=3 + scoring))
+        with pytest.raises(BudgetError, match=f"needs nfe=5, tokens={3 + scoring}"):
+            search("a prompt", generator, reader(), Beam(1, 1), budget=Budget(tokens=2 + scoring))

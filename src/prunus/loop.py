@@ -116,8 +116,15 @@ def _plan(generator: Generator, rewards: Sequence[Reward], strategy: Strategy, a
     """What a round of asks takes and then finishing one of them, whichever it is (or all), at most."""
     widest = max((r.view for r in rewards), key=lambda view: view.units or math.inf)
 
-    def rating(depth: int) -> Cost:
-        return sum((r.cost([min(depth, r.view.units or depth)]) for r in rewards), Cost())
+    def rating(first: int, last: int, parent: Node | None = None) -> Cost:
+        """Rating a candidate at depths ``first`` to ``last``; without ``parent``, what is above it was rated."""
+        total = Cost()
+        for r in rewards:
+            if r.reads_on:
+                total += r.cost([last - (_units_read(parent, r.name) if parent else first - 1)])
+            else:
+                total += sum((r.cost([min(d, r.view.units or d)]) for d in range(first, last + 1)), Cost())
+        return total
 
     unseen = [n for n in dict.fromkeys(a.parent for a in asks) if n.parent is not None]
     round_cost = generator.cost(asks) + generator.render_price() * len(asks)
@@ -132,11 +139,11 @@ def _plan(generator: Generator, rewards: Sequence[Reward], strategy: Strategy, a
         again = max(0, rounds - 1 - (0 if begins else ask.parent.piece))
         finish = generator.finish_cost(ask) + generator.render_price() * (again + rounds * more)
         if strategy.finishes_all and not strategy.scores_units:
-            finish += rating(depth + more)
+            finish += rating(depth + more, depth + more, ask.parent)
         else:
-            round_cost += rating(depth)
-            finish += rating(depth) * again
-            finish += sum((rating(d) * rounds for d in range(depth + 1, depth + more + 1)), Cost())
+            round_cost += rating(depth, depth, ask.parent)
+            finish += rating(depth, depth) * again
+            finish += rating(depth + 1, depth + more) * rounds if more else Cost()
         finishes.append(finish)
     return round_cost + (sum(finishes, Cost()) if strategy.finishes_all else Cost.most(finishes))
 
@@ -146,6 +153,18 @@ def lost_renderings(nodes: Iterable[Node], view: View) -> list[Node]:
     units = {node: view.units or node.depth for node in nodes}
     seen = dict.fromkeys(n for node in units for n in node.lineage if n.depth > node.depth - units[node])
     return [n for n in seen if n.rendered and n.rendering is None]
+
+
+def _units_read(node: Node, reward: str) -> int:
+    """How many whole units of this candidate a reward has read: those of the last node that it scored."""
+    scored = next((n for n in reversed(node.lineage) if reward in n.scores), None)
+    return 0 if scored is None else scored.depth - (not scored.boundary)
+
+
+def _units_to_read(node: Node, reward: Reward) -> int:
+    if reward.reads_on:
+        return node.depth - _units_read(node, reward.name)
+    return min(node.depth, reward.view.units or node.depth)
 
 
 def _check(asks: Sequence[Ask], who: str) -> None:
@@ -197,8 +216,9 @@ def run_loop(tree: Tree, rewards: dict[str, Reward], strategy: Strategy, budget:
                 yield from _call(tree, Render(generator, CHUNK, lost))
 
             def cost(nodes: Sequence[Node], reward: Reward = reward) -> tuple[Cost, Cost]:
-                units = [min(n.depth, reward.view.units or n.depth) for n in nodes]
-                return generator.render_cost(nodes, reward.view), reward.cost(units)
+                return generator.render_cost(nodes, reward.view), reward.cost(
+                    [_units_to_read(n, reward) for n in nodes]
+                )
 
             if limited and (again := [n for n in nodes if n.round < tree.round]):
                 extra = sum(cost(again), planned)
@@ -213,8 +233,10 @@ def run_loop(tree: Tree, rewards: dict[str, Reward], strategy: Strategy, budget:
             tree.spent.charge("rendering", rendering)
             if reward.view.state:
                 views = [(content, node.state) for content, node in zip(views, nodes, strict=True)]
+            read = [_units_read(node, name) for node in nodes]
             scores = yield from _call(tree, Rate(reward, [(content, tree.prompt) for content in views]))
-            tree.spent.charge("scoring", scoring)
+            took = reward.took(views, [tree.prompt] * len(views), read)
+            tree.spent.charge("scoring", scoring if took is None else took)
             tree.record(name, nodes, scores)
         # With finished candidates a search ends with what it has. One that may ask again for what failed would not end.
         if all(n.status is Status.FAILED for n in new) and (strategy.revisits or not tree.finished):

@@ -143,19 +143,34 @@ class Generator:
 
 
 class Reward:
-    """Scores candidates, in a batch. ``range`` is what its values are: probability, logit or unbounded."""
+    """Scores candidates, in a batch. ``range`` is what its values are: probability, logit or unbounded.
+
+    ``reads_on``: it keeps what it has read of a candidate, so that of a child's units only the new ones cost anything.
+    """
 
     name: str = "reward"
     view: View = WHOLE
     range: str = "unbounded"
+    reads_on: bool = False
 
     def score(self, contents: Sequence[Any], prompts: Sequence[str]) -> Sequence[Score | float]:
         """One score per content, in order; higher is better."""
         raise NotImplementedError
 
     def cost(self, units: Sequence[int]) -> Cost:
-        """What scoring candidates whose views hold this many units takes."""
+        """What scoring candidates whose views hold this many units takes; at most, if ``took`` tells it exactly.
+
+        For a reward that reads on, so many units that it has not read, behind those that it has.
+        """
         return Cost()
+
+    def took(self, contents: Sequence[Any], prompts: Sequence[str], read: Sequence[int]) -> Cost | None:
+        """What scoring these took, for rewards that know only then; None: as ``cost`` said.
+
+        ``read[i]``: so many units at the head of ``contents[i]`` it had scored in an ancestor. Only that may count as
+        known, not what other searches had it read, so that a search costs the same wherever it runs.
+        """
+        return None
 
     def spec(self) -> dict:
         """What is needed to make this reward again."""

@@ -19,16 +19,21 @@ class Show:
         self.console = Console(stderr=True, highlight=False)
         self._bar: Any = None
         self._best: dict[int, float] = {}
-        self._several, self._decider = False, ""
+        self._several, self._decider, self._counts = False, "", "round"
 
     def say(self, text: str) -> None:
         """A line for people."""
         if not self.quiet:
             self.console.print(text, markup=False, soft_wrap=True)
 
-    def start(self, what: str, total: int, decider: str, done: int = 0, several: bool = False) -> Show:
-        """Begin a bar of ``total`` rounds; use as a context manager. ``decider`` is the reward that is shown."""
-        self._several, self._decider, self._best = several, decider, {}
+    def start(
+        self, what: str, total: int, decider: str, done: int = 0, several: bool = False, counts: str = "round"
+    ) -> Show:
+        """Begin a bar of ``total`` events of the kind that it ``counts``; use as a context manager.
+
+        ``decider`` is the reward that is shown.
+        """
+        self._several, self._decider, self._counts, self._best = several, decider, counts, {}
         if not self.quiet and self.console.is_terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -54,9 +59,9 @@ class Show:
             # Only the newest scores: those of earlier rounds are of shorter candidates.
             if newest := [n.scores[self._decider].value for n in event.nodes if self._decider in n.scores]:
                 self._best[id(tree)] = max(newest)
-            if self._bar:
-                self._bar.update(self._task, advance=1, best=self.best)
-        elif event.kind == "settled" and event.nodes and not self._several:
+        if event.kind == self._counts and self._bar:
+            self._bar.update(self._task, advance=1, best=self.best)
+        if event.kind == "settled" and event.nodes and not self._several:
             first, last = event.nodes[0].depth, event.nodes[-1].depth
             which = f"chunk {first} is" if first == last else f"chunks {first} to {last} are"
             self.say(f"  {which} settled  {self.best}")

@@ -42,13 +42,13 @@ METHODS = {
 }
 
 
-def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
-    """A method and settings of its strategy, as in ``stream-t1:noise=fresh:memory=false``.
+def parse_variant(text: str, table: Mapping[str, Method] = METHODS) -> tuple[str, dict[str, Any]]:
+    """A method of a table and settings of its strategy, as in ``stream-t1:noise=fresh:memory=false``.
 
     Values are JSON, or else strings. Raises SettingError for an unknown method, setting or value.
     """
     name, *changes = text.split(":")
-    check_method(name)
+    check_method(name, table)
     settings: dict[str, Any] = {}
     for change in changes:
         field, equals, value = change.partition("=")
@@ -59,25 +59,25 @@ def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
         except ValueError:
             settings[field] = value
     try:
-        METHODS[name].build(**settings)
+        table[name].build(**settings)
     except TypeError as error:
         raise SettingError(f"method {text!r}: {error}") from None
     return name, settings
 
 
-def check_method(name: str) -> None:
-    if name not in METHODS:
-        raise SettingError(f"method {name!r} is unknown; take one of {', '.join(METHODS)}")
+def check_method(name: str, table: Mapping[str, Method] = METHODS) -> None:
+    if name not in table:
+        raise SettingError(f"method {name!r} is unknown; take one of {', '.join(table)}")
 
 
-def check_options(method: str, options: Mapping[str, int]) -> None:
+def check_options(method: str, options: Mapping[str, int], table: Mapping[str, Method] = METHODS) -> None:
     """Raise SettingError if the method does not take one of these options or its value is not allowed."""
-    check_method(method)
+    check_method(method, table)
     for name in options:
-        if name not in METHODS[method].options:
-            takes = ", ".join(f"--{o}" for o in METHODS[method].options) or "none of --keep, --branch, --first, --n"
+        if name not in table[method].options:
+            takes = ", ".join(f"--{o}" for o in table[method].options) or "none of --keep, --branch, --first, --n"
             raise SettingError(f"--{name} is not an option of {method}; it takes {takes}")
-    METHODS[method].build(**options)
+    table[method].build(**options)
 
 
 def settings(method: str, recommended: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,25 +155,11 @@ def packaged(kind: str, window: int, device: str) -> Reward:
 
 
 def find_reward(path: str, view: View) -> Reward:
-    """The reward ``package.module:Name``: a Reward, a class of it, or a function f(frames, prompt) -> float.
+    """The reward ``package.module:Name``: a Reward, a class of it, or a function f(frames or text, prompt) -> float.
 
-    Looked up where Python looks and in the current folder. ``view`` is what a plain function is shown; a Reward says
-    so itself. Raises SettingError that says which part of the path is wrong.
+    ``view`` is what a plain function is shown; a Reward says so itself. Raises SettingError.
     """
-    module_name, _, name = path.partition(":")
-    if not module_name or not name:
-        raise SettingError(f"--reward {path!r} is not an import path; write package.module:Name")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = importlib.import_module(module_name)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except AttributeError:
-        raise SettingError(f"--reward {path!r}: module {module_name} has no {name!r}") from None
-    except Exception as error:  # an import runs the user's own code
-        raise SettingError(f"--reward {path!r} cannot be imported: {type(error).__name__}: {error}") from error
+    found = find_object("--reward", path)
     try:
         made: Any = found() if isinstance(found, type) else found
     except Exception as error:
@@ -182,4 +168,26 @@ def find_reward(path: str, view: View) -> Reward:
         return made
     if not callable(made):
         raise SettingError(f"--reward {path!r} is a {type(made).__name__}; it must be a Reward or a function")
-    return FunctionReward(made, name, view)
+    return FunctionReward(made, path.rpartition(":")[2], view)
+
+
+def find_object(option: str, path: str) -> Any:
+    """What stands at ``package.module:Name``, looked up where Python looks and in the current folder.
+
+    Raises SettingError that says which part of the option's path is wrong.
+    """
+    module_name, _, name = path.partition(":")
+    if not module_name or not name:
+        raise SettingError(f"{option} {path!r} is not an import path; write package.module:Name")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in name.split("."):
+            found = getattr(found, part)
+        return found
+    except AttributeError:
+        raise SettingError(f"{option} {path!r}: module {module_name} has no {name!r}") from None
+    except Exception as error:  # an import runs the user's own code
+        raise SettingError(f"{option} {path!r} cannot be imported: {type(error).__name__}: {error}") from error

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,27 @@ FILES = (
     *IMAGES,
     "contact-sheet.png",
     "report.html",
+    "rows.jsonl",
+    "curves.png",
 )
+KINDS = {"video": "a video", "image": "an image", "solve": "solutions"}
+"""What a folder holds, by the command that made it."""
+
+
+def read_run(folder: Path, command: str) -> dict[str, Any]:
+    """``run.json`` of a folder that this command made. Raises FileError if the folder holds no such run."""
+    path = folder / "run.json"
+    try:
+        data = json.loads(path.read_text())
+        if (kind := data.get("kind", "video")) != command:
+            raise FileError(f"{folder} holds {KINDS[kind]}; name a folder of prunus {command}")
+        return data
+    except FileNotFoundError:
+        raise FileError(f"{folder} holds no run ({path.name} is missing); name a folder of prunus {command}") from None
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, AttributeError) as error:
+        raise FileError(f"{path} is damaged ({error}); the run cannot go on") from error
 
 
 @dataclass(frozen=True)
@@ -48,18 +69,11 @@ class Job:
     @classmethod
     def load(cls, folder: Path) -> Job:
         """Raises FileError if the folder holds no run."""
-        path = folder / "run.json"
+        data = read_run(folder, "video")
         try:
-            data = json.loads(path.read_text())
-            if data.get("kind") == "image":
-                raise FileError(f"{folder} holds an image; name a folder of prunus video")
             return cls(**{f.name: data[f.name] for f in fields(cls)})
-        except FileNotFoundError:
-            raise FileError(f"{folder} holds no run ({path.name} is missing); name a folder of prunus video") from None
-        except OSError as error:
-            raise FileError(f"{path} cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FileError(f"{path} is damaged ({error}); the run cannot go on") from error
+        except (KeyError, TypeError) as error:
+            raise FileError(f"{folder / 'run.json'} is damaged ({error}); the run cannot go on") from error
 
     def folder_of(self, out: Path, index: int) -> Path:
         if not self.folders:
@@ -108,15 +122,18 @@ class Output:
         return self
 
     def _taken(self) -> str:
-        if (self.folder / "run.json").exists() and not (self.folder / "result.json").exists():
-            return (
-                f"{self.folder} holds a run that was interrupted; finish it with prunus video --resume {self.folder}, "
-                "give another --out, or replace it with --force"
-            )
+        if not (self.folder / "result.json").exists():
+            for command in ("video", "solve"):
+                with suppress(FileError):
+                    read_run(self.folder, command)
+                    return (
+                        f"{self.folder} holds a run that was interrupted; finish it with prunus {command} --resume "
+                        f"{self.folder}, give another --out, or replace it with --force"
+                    )
         return f"{self.folder} is not empty; give another --out, or replace what is there with --force"
 
     def claim(self, job: Job | dict[str, Any]) -> None:
-        """The first round is whole: take the folder for this run, a job of videos or what describes an image."""
+        """The first round is whole: take the folder for this run, a job of videos or what describes another kind."""
         if self.claimed:
             return
         new = [self.folder]

@@ -12,7 +12,10 @@ from prunus.report.chart import _nice
 from prunus.report.media import write_png
 
 PAPER, INK, FAINT, GRID = (255, 255, 255), (32, 32, 40), (96, 96, 108), (226, 226, 232)
-COLOURS = ((40, 100, 200), (214, 96, 30), (30, 140, 80), (150, 70, 170), (110, 110, 120))
+COLOURS = (
+    (40, 100, 200), (214, 96, 30), (30, 140, 80), (150, 70, 170), (110, 110, 120), (190, 40, 60), (20, 150, 170),
+    (140, 110, 20),
+)  # fmt: skip
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 480, 80, 24, 56, 64
 FINE = 2  # drawn so much larger, then reduced: smooth lines
 
@@ -41,11 +44,13 @@ class Curve:
         return list(self.places) or [float(i + 1) for i in range(len(self.values))]
 
 
-def write_curves(path: str | Path, curves: Sequence[Curve], y_title: str, x_title: str) -> None:
-    """Draw the curves, at most five, to a PNG file."""
+def write_curves(path: str | Path, curves: Sequence[Curve], y_title: str, x_title: str, *, bands: bool = True) -> None:
+    """Draw the curves, at most eight, to a PNG file; many are easier to tell apart without ``bands``."""
     from PIL import Image, ImageDraw
 
-    ys = _nice(min(v.low for c in curves for v in c.values), max(v.high for c in curves for v in c.values))
+    low = (lambda v: v.low) if bands else (lambda v: v.mean)
+    high = (lambda v: v.high) if bands else (lambda v: v.mean)
+    ys = _nice(min(low(v) for c in curves for v in c.values), max(high(v) for c in curves for v in c.values))
     xs = [x for c in curves for x in c.at]
     left, right = min(xs), max(xs)
 
@@ -65,12 +70,16 @@ def write_curves(path: str | Path, curves: Sequence[Curve], y_title: str, x_titl
     for curve, colour in zip(curves, COLOURS):
         top = [place(x, v.high) for x, v in zip(curve.at, curve.values, strict=True)]
         bottom = [place(x, v.low) for x, v in zip(curve.at, curve.values, strict=True)]
-        pen.polygon(top + bottom[::-1], fill=(*colour, 44))
+        if bands:
+            pen.polygon(top + bottom[::-1], fill=(*colour, 44))
         pen.line([place(x, v.mean) for x, v in zip(curve.at, curve.values, strict=True)], colour, 3 * FINE, "curve")
-    x = float(LEFT * FINE)
+    rows = [curves[:4], curves[4:8]] if len(curves) > 5 else [curves]
+    x, y = float(LEFT * FINE), (22 if len(rows) == 1 else 16) * FINE
     for curve, colour in zip(curves, COLOURS):
-        pen.line((x, 22 * FINE, x + 26 * FINE, 22 * FINE), colour, 4 * FINE)
-        _write(pen, (x, 22 * FINE), curve.name, 17, INK, "lm", (34, 0))
+        if len(rows) > 1 and curve is rows[1][0]:
+            x, y = float(LEFT * FINE), 38 * FINE
+        pen.line((x, y, x + 26 * FINE, y), colour, 4 * FINE)
+        _write(pen, (x, y), curve.name, 17, INK, "lm", (34, 0))
         x += pen.textlength(curve.name, _font(17)) + 70 * FINE
     _write(pen, (WIDTH * FINE / 2, HEIGHT * FINE), x_title, 15, INK, "mb", (0, -12))
     _write(pen, (WIDTH * FINE, 22 * FINE), y_title, 15, INK, "rm", (-RIGHT, 0))

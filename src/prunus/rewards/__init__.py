@@ -4,7 +4,18 @@ from prunus.rewards.clip import ClipReward
 from prunus.rewards.frame import FrameReward
 from prunus.rewards.http_reward import HTTPReward
 from prunus.rewards.noise_aware import NoiseAwareReward
+from prunus.rewards.outcome_reward import OutcomeReward
+from prunus.rewards.step_reward import StepReward
 from prunus.rewards.transformers_reward import TransformersReward
 from prunus.rewards.vlm_judge import VLMJudge
 
-__all__ = ["ClipReward", "FrameReward", "HTTPReward", "NoiseAwareReward", "TransformersReward", "VLMJudge"]
+__all__ = [
+    "ClipReward",
+    "FrameReward",
+    "HTTPReward",
+    "NoiseAwareReward",
+    "OutcomeReward",
+    "StepReward",
+    "TransformersReward",
+    "VLMJudge",
+]

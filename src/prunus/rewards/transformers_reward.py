@@ -30,6 +30,7 @@ from typing_extensions import Self
 
 from prunus.budget import Cost
 from prunus.errors import ModelError, require
+from prunus.rewards.classifier_folder import line, load_classifier
 from prunus.rewards.pictures import pictures
 from prunus.roles import Reward, View
 from prunus.score import Score
@@ -79,25 +80,13 @@ class TransformersReward(Reward):
         from transformers import AutoModelForSequenceClassification, AutoProcessor
 
         folder = Path(folder)
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"{folder} has no config.json; name a transformers folder for sequence classification")
-        try:
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
-        except Exception as error:  # each library under it has its own
-            raise ModelError(f"{folder} cannot be loaded for sequence classification: {_line(error)}") from error
-        if lost := sorted({*info["missing_keys"], *(str(k) for k in info["mismatched_keys"])}):
-            raise ModelError(
-                f"{folder} lacks weights of a {type(model).__name__}: {', '.join(lost[:5])}; they would be random. "
-                "Name a folder that was trained and saved with its classification head"
-            )
+        model = load_classifier(AutoModelForSequenceClassification, folder, "sequence")
         if "pixel_values" not in inspect.signature(model.forward).parameters:
             raise ModelError(f"{folder} is a {type(model).__name__}, which reads no pictures")
         try:
             processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         except Exception as error:
-            raise ModelError(f"{folder} has no processor that can be loaded: {_line(error)}") from error
+            raise ModelError(f"{folder} has no processor that can be loaded: {line(error)}") from error
         if getattr(processor, "image_processor", None) is None or not getattr(processor, "chat_template", None):
             raise ModelError(
                 f"{folder} has no processor for pictures with a chat template, which says where they stand in the "
@@ -165,7 +154,3 @@ class TransformersReward(Reward):
             "chunk_frames": self.chunk_frames,
             "size": list(self.size),
         }
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
