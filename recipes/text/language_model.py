@@ -52,9 +52,9 @@ def build_model(vocabulary: int, hidden: int = 128, layers: int = 6) -> LlamaFor
 
 
 def problem(rng: np.random.Generator, progress: float) -> str:
-    """A problem of the train split; long ones come in over the first third and then are twice as frequent."""
+    """A problem of the train split; long ones come in over the first third and then are four times as frequent."""
     most = min(arithmetic.MOST, 3 + 15 * progress)
-    share = np.where(np.arange(1, arithmetic.MOST + 1) <= most, np.linspace(1, 2, arithmetic.MOST), 0)
+    share = np.where(np.arange(1, arithmetic.MOST + 1) <= most, np.linspace(1, 4, arithmetic.MOST), 0)
     operations = int(rng.choice(arithmetic.MOST, p=share / share.sum())) + 1
     # Single operations are in no split.
     return arithmetic.sample(rng, operations) if operations > 1 else draw(rng, 1)
@@ -84,12 +84,12 @@ def block(tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace, step: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--mistakes", type=float, default=0.04, help="share of lines that the weak solver gets wrong")
+    parser.add_argument("--mistakes", type=float, default=0.02, help="share of lines that the weak solver gets wrong")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compile", action="store_true", help="train a third faster, after half a minute")
     parser.add_argument("--smoke", action="store_true", help="a few steps, to see that everything runs")
