@@ -1,6 +1,7 @@
 """Every way in which a search can fail, with scripted models: the culprit is named and the tree can go on."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -57,6 +58,29 @@ def test_candidates_whose_score_is_not_finite_fail_and_the_others_go_on():
     ]
     assert [n.scores for n in failed] == [{}, {}]
     assert tree.result.path == (1, 0)
+
+
+class OnlyTheFirst(ScriptedGenerator):
+    """Its first candidate is done after a unit; the others' second unit cannot be grown."""
+
+    def grow(self, asks):
+        grown = super().grow(asks)
+        ends = [replace(g, done=True) if ask.path == (0,) else g for ask, g in zip(asks, grown, strict=True)]
+        return [Failed("no server", g.cost) if len(ask.path) > 1 else g for ask, g in zip(asks, ends, strict=True)]
+
+
+def test_when_all_that_is_left_fails_the_search_ends_with_what_is_finished():
+    tree = search("a prompt", OnlyTheFirst(units=3), ScriptedReward(), BestOfN(3))
+    assert tree.result.path == (0,) and {n.reason for n in tree.having(Status.FAILED)} == {"no server"}
+
+    class Again(BestOfN):
+        revisits = True  # it might ask for ever
+
+        def select(self, tree):
+            return super().select(tree) if tree.round == 0 else [tree.ask(n) for n in tree.frontier if n.depth]
+
+    with pytest.raises(SearchError, match="all 2 candidates of round 1 failed: no server"):
+        search("a prompt", OnlyTheFirst(units=3), ScriptedReward(), Again(3))
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,16 @@ def test_the_scripted_generator_keeps_the_contract(generator, how):
     check_generator(generator, PROMPTS, tolerance=0.0, how=how)
 
 
+def test_a_generator_whose_units_end_where_they_will_need_only_bound_its_forwards():
+    class Short(ScriptedGenerator):
+        def cost(self, asks):
+            return super().cost(asks) + Cost(nfe=len(asks))
+
+    check_generator(Short(), PROMPTS, tolerance=0.0, exact=False)
+    with pytest.raises(AssertionError, match="cost is exact in NFE"):
+        check_generator(Short(), PROMPTS, tolerance=0.0)
+
+
 @pytest.mark.parametrize("reward", [ScriptedReward(), ScriptedReward(levels=3)])
 def test_the_scripted_reward_keeps_the_contract(reward):
     check_reward(reward, [[0.5], [0.5, 0.25], [0.5]], ["a prompt", "a prompt", "another"], tolerance=0.0)

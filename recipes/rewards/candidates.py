@@ -13,6 +13,7 @@ alone. The judge's scores are kept for measuring. Training prompts have no held-
 
     python recipes/rewards/candidates.py renderings --split train --groups 1500 --out work/candidates
     python recipes/rewards/candidates.py siblings --model src/prunus/pocket/video --split train --out ...
+    python recipes/rewards/candidates.py siblings --model ... --frames 1 --euler-steps 20 --branch 8 --out work/images
 
 Files are written one by one, each from its own seed: run a command again to go on.
 """
@@ -182,7 +183,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="siblings: the generator's folder")
     parser.add_argument("--prompts", type=int, default=128, help="siblings: how many prompts, seven groups each")
     parser.add_argument("--branch", type=int, default=6, help="siblings: candidates in a group")
-    parser.add_argument("--frames", type=int, default=sprites.SHORT)
+    parser.add_argument("--frames", type=int, default=sprites.SHORT, help="siblings: 1 for images")
+    parser.add_argument("--euler-steps", type=int, help="siblings: Euler steps (default: the model's own sampler)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="a few candidates, to see that everything runs")
     args = parser.parse_args()
@@ -191,9 +193,9 @@ def main() -> None:
     if args.kind == "siblings":
         if args.model is None:
             parser.error("siblings need --model, the generator's folder")
-        from prunus.generators.streaming_video import StreamingVideo
+        from prunus.commands.models import load_generator
 
-        generator = StreamingVideo.load(args.model, args.frames)
+        generator = load_generator(args.model, args.frames, "cpu", "float32", args.euler_steps)
         # Every other prompt has one sprite.
         rng = np.random.default_rng(args.seed)
         shuffled = [rng.permutation(sprites.split(args.split, sprites=n)).tolist() for n in (1, 2)]

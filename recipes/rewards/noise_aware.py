@@ -1,28 +1,27 @@
 """Train rewards that read a generator's unfinished candidates, by self-distillation along a curriculum (paper 04).
 
-Candidates of ``pocket/video`` for training prompts are grown with nothing pruned; after every denoising step the last
-frame of the clean estimate is kept. A copy of the frame reward learns to give the estimate the score that the frame
-reward itself gives the finished frame: first estimates of the last step but one, which are almost
-clean, then those of the step before it, and so on; the weights go on from step to step, the optimiser is made anew
-(AdamW, linear decay to half the rate, gradients clipped), and each step's weights are kept for that step.
+Candidates of ``pocket/video`` for training prompts are grown with nothing pruned; the clean estimate after every
+denoising step is kept. A copy of a reward learns to give the estimate the score that the reward itself gives the
+finished chunk (a frame reward: its last frame): first estimates of the last step but one, which are almost clean, then
+those of the step before it, and so on; the weights go on from step to step, the optimiser is made anew (AdamW, linear
+decay to half the rate, gradients clipped), and each step's weights are kept for that step.
 
 The loss is a mean squared error in two parts: of each candidate's distance to the mean of its group (the candidates of
 one chunk of one prompt), and, with weight ``--between``, of those means. With weight 1 it is the paper's plain error;
 less of it leaves the network to the order in a group, which is all that pruning needs.
 
-    python recipes/rewards/noise_aware.py --out work/preview-reward            # chunks, the model's own steps
-    python recipes/rewards/noise_aware.py --out work/image-preview-reward --images --steps 20 --until 13
+    python recipes/rewards/noise_aware.py --out work/preview-reward --euler-steps 8 [--reward CLIP_REWARD_FOLDER]
+    python recipes/rewards/noise_aware.py --out work/image-preview-reward --images --euler-steps 20 --until 13
 
 Writes ``step-1``, ``step-2``, ... (folders) and ``metrics.json``: for each step, on prompts of the dev split, Kendall's
-tau between candidates of one prompt, of the plain and of the trained reward, with the plain reward of the finished
-frame (``reward``) and with the world's judge of the finished frame (``judge``).
+tau between candidates of one prompt (mean, and its 95 % interval by prompt), of the plain and of the trained reward,
+with the plain reward of the finished frame (``reward``) and with the world's judge of it (``judge``).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from copy import deepcopy
 from pathlib import Path
@@ -30,44 +29,43 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prunus import pocket, search_many
+from prunus import pocket
 from prunus.generators.streaming_video import StreamingVideo
 from prunus.generators.video_model import VideoModel
-from prunus.rewards import FrameReward
-from prunus.roles import FunctionReward, View
-from prunus.strategies import BestOfN, PruneSchedule, TTSnap
+from prunus.reproductions.previews import pieces, taus
+from prunus.rewards import ClipReward
+from prunus.rewards.network_reward import NetworkReward
+from prunus.rewards.noise_aware import kind_of
 from prunus.worlds import sprites
 from prunus.worlds.sprites.judge import judge
 
-Candidates = list[tuple[str, torch.Tensor]]  # prompt, the last frame after each step: uint8 (steps, 3, h, w)
+Candidates = list[tuple[str, torch.Tensor]]  # prompt, a chunk after each step: uint8 (steps, frames, 3, h, w)
 
 
 def grow(video: StreamingVideo, prompts: list[str], candidates: int, seed: int) -> Candidates:
     """Whole candidates of each prompt; a row is a chunk of one, and the rows of one chunk stand together."""
-    every = PruneSchedule(tuple(range(1, video.steps)), (1.0,) * (video.steps - 1))
-    level = [FunctionReward(lambda *_: 0.0, name, View(1)) for name in ("final", "noise-aware-reward")]
     out: Candidates = []
     for at in range(0, len(prompts), 8):
-        some = prompts[at : at + 8]
-        strategy = TTSnap(BestOfN(candidates, reward="final"), every)
-        for tree in search_many(some, video, level, strategy, seeds=[seed + at + i for i in range(len(some))]):
-            video.render([n for n in tree.nodes[1:] if n.rendering is None], View(1))  # chunks that were not scored
-            for depth in range(1, tree.result.depth + 1):
-                for leaf in tree.finished:
-                    frames = torch.stack([n.rendering[-1] for n in leaf.lineage if n.depth == depth])
-                    out.append((tree.prompt, frames))
+        for prompt, lines in pieces(video, prompts[at : at + 8], candidates, seed + at):
+            for depth in range(1, video.chunks + 1):
+                for line in lines:
+                    out.append((prompt, torch.stack([n.rendering for n in line if n.depth == depth])))
     return out
 
 
+def read(reward: NetworkReward, clips: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+    """Scores (n,) of chunks uint8 (n, frames, 3, h, w): a clip reward's of all of it, a frame reward's of its end."""
+    clips = clips if isinstance(reward, ClipReward) else clips[:, -1:]
+    return reward.evaluate(list(clips.float() / 255), prompts)[:, 0]
+
+
 @torch.no_grad()
-def scores(reward: FrameReward, frames: torch.Tensor, prompts: list[str]) -> torch.Tensor:
-    """Scores (n,) of single frames uint8 (n, 3, h, w)."""
-    rows = range(0, len(frames), 256)
-    return torch.cat([reward.network(frames[i : i + 256].float() / 255, prompts[i : i + 256])[:, 0] for i in rows])
+def scores(reward: NetworkReward, clips: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+    return torch.cat([read(reward, clips[i : i + 256], prompts[i : i + 256]) for i in range(0, len(clips), 256)])
 
 
 def train(
-    student: FrameReward, frames: torch.Tensor, prompts: list[str], labels: torch.Tensor, args: argparse.Namespace,
+    student: NetworkReward, frames: torch.Tensor, prompts: list[str], labels: torch.Tensor, args: argparse.Namespace,
     step: int,
 ) -> float:  # fmt: skip
     """One stage of the curriculum; returns the loss of its last epoch."""
@@ -82,7 +80,7 @@ def train(
             rows = groups[some].flatten()
             for group in optimiser.param_groups:
                 group["lr"] = args.rate * (1 - 0.5 * done / total)
-            guess = network(frames[rows].float() / 255, [prompts[i] for i in rows])[:, 0]
+            guess = read(student, frames[rows], [prompts[i] for i in rows])
             error = (guess - labels[rows]).view(-1, args.candidates)
             mean = error.mean(1, keepdim=True)
             loss = (error - mean).square().mean() + args.between * mean.square().mean()
@@ -96,34 +94,24 @@ def train(
     return float(np.mean(losses))
 
 
-def kendall(a: np.ndarray, b: np.ndarray) -> float:
-    """Kendall's tau-a of two rows of values, over the pairs that differ in ``b``."""
-    pairs = np.sign(a[:, None] - a) * np.sign(b[:, None] - b)
-    apart = np.triu(b[:, None] != b, 1)
-    return float(pairs[apart].mean()) if apart.any() else math.nan
-
-
 def measure(
-    plain: FrameReward, students: dict[int, FrameReward], candidates: Candidates, size: int, units: int
-) -> dict[str, dict[str, float]]:
-    """Mean tau over groups of ``size`` rows for each step, plain and trained; first chunks only."""
+    plain: NetworkReward, students: dict[int, NetworkReward], candidates: Candidates, size: int, units: int
+) -> dict[str, dict[str, list[float]]]:
+    """Mean tau over groups of ``size`` rows for each step, plain and trained, with its interval; first chunks only."""
     groups = [candidates[at : at + size] for at in range(0, len(candidates), size * units)]
-    out = {}
+    frames = torch.stack([f for group in groups for _, f in group])  # (all, steps, frames, 3, h, w)
+    names, shape = [name for group in groups for name, _ in group], (len(groups), size)
+    truth = [judge(f.float().numpy() / 255, name).value for f, name in zip(frames[:, -1], names, strict=True)]
+    targets = {"reward": scores(plain, frames[:, -1], names).numpy(), "judge": np.array(truth)}
+    out: dict[str, dict[str, list[float]]] = {}
     for step, student in students.items():
-        rows = []
-        for group in groups:
-            prompt, frames = group[0][0], torch.stack([f for _, f in group])
-            names = [prompt] * len(frames)
-            final = scores(plain, frames[:, -1], names).numpy()
-            truth = np.array([judge(f[None].float().numpy() / 255, prompt).value for f in frames[:, -1]])
-            for reward in (plain, student):
-                guess = scores(reward, frames[:, step - 1], names).numpy()
-                rows.append((kendall(guess, final), kendall(guess, truth)))
-        means = np.nanmean(np.array(rows).reshape(-1, 2, 2), axis=0).round(3)
-        out[str(step)] = {
-            "plain, reward": means[0, 0], "trained, reward": means[1, 0],
-            "plain, judge": means[0, 1], "trained, judge": means[1, 1],
-        }  # fmt: skip
+        for reader, reward in (("plain", plain), ("trained", student)):
+            readings = scores(reward, frames[:, step - 1], names).numpy().reshape(*shape, 1)
+            for target, values in targets.items():
+                [tau] = taus(readings, values.reshape(shape))
+                if tau:
+                    said = [round(x, 3) for x in (tau.mean, tau.low, tau.high)]
+                    out.setdefault(str(step), {})[f"{reader}, {target}"] = said
     return out
 
 
@@ -132,7 +120,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", type=Path, default=pocket.path("video"))
     parser.add_argument("--images", action="store_true", help="one-frame videos instead of chunks")
-    parser.add_argument("--steps", type=int, help="Euler steps (default: the model's own sampler)")
+    parser.add_argument("--euler-steps", type=int, help="Euler steps (default: the model's own sampler)")
+    parser.add_argument(
+        "--reward",
+        type=Path,
+        default=pocket.path("frame-reward"),
+        help="to distil: a frame or a clip reward",
+    )
     parser.add_argument("--until", type=int, help="last step to train for (default: the last but one)")
     parser.add_argument("--prompts", type=int, default=600)
     parser.add_argument("--candidates", type=int, default=8, help="candidates of a prompt")
@@ -151,34 +145,38 @@ def main() -> None:
     model = VideoModel.load(args.model)
     units = 1 if args.images else args.chunks
     frames = 1 if args.images else args.chunks * model.streaming.cache.chunk
-    video = StreamingVideo(model, frames, model.streaming.euler(args.steps) if args.steps else None)
+    video = StreamingVideo(model, frames, model.streaming.euler(args.euler_steps) if args.euler_steps else None)
     rng = np.random.default_rng(args.seed)
     prompts = [sprites.split("train", 1 + i % 2)[rng.integers(len(sprites.split("train", 1 + i % 2)))]
                for i in range(args.prompts)]  # fmt: skip
     dev = [p for n in (1, 2) for p in sprites.split("dev", n)[:: 1 if n == 1 else 10][: 2 if args.smoke else 20]]
     began = time.time()
+    kind = kind_of(args.reward)
+    plain = kind.load(args.reward)
     cache = args.out / "candidates.pt"
     if cache.exists():
         pool, held_out = torch.load(cache, weights_only=True)
     else:
-        pool, held_out = grow(video, prompts, args.candidates, args.seed), grow(video, dev, args.candidates, 10**6)
+        pool, held_out = (
+            grow(video, some, args.candidates, seed) for some, seed in ((prompts, args.seed), (dev, 10**6))
+        )
         torch.save([pool, held_out], cache)
     print(json.dumps({"candidates": len(pool), "seconds": round(time.time() - began)}), flush=True)
 
-    plain = FrameReward.load(pocket.path("frame-reward"))
+    (args.out / "sampler.json").write_text(json.dumps(video.sampler.spec()) + "\n")
     names, pictures = [p for p, _ in pool], torch.stack([f for _, f in pool])
     labels = scores(plain, pictures[:, -1], names)
-    student, students = FrameReward(deepcopy(plain.network)), {}
+    student, students = kind(deepcopy(plain.network)), {}
     steps = range(args.until or video.steps - 1, 0, -1)
     for step in steps if args.order == "clean-first" else reversed(steps):
         loss = train(student, pictures[:, step - 1], names, labels, args, step)
         print(json.dumps({"step": step, "loss": round(loss, 4), "seconds": round(time.time() - began)}), flush=True)
         student.save_pretrained(args.out / f"step-{step}")
-        students[step] = FrameReward.load(args.out / f"step-{step}")  # measured as it is shipped, in half precision
+        students[step] = kind.load(args.out / f"step-{step}")  # measured as it is shipped, in half precision
     metrics = measure(plain, dict(sorted(students.items())), held_out, args.candidates, units)
     (args.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     for step, row in metrics.items():
-        print(f"step {step}: " + "  ".join(f"{k} {v:.2f}" for k, v in row.items()))
+        print(f"step {step}: " + "  ".join(f"{k} {v[0]:.2f} [{v[1]:.2f}, {v[2]:.2f}]" for k, v in row.items()))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ Exact scores are never trained on. First the frame reward, on the candidates' la
 starts from the frame reward's eyes. At the end outputs are standardised over training candidates.
 
     python recipes/rewards/train.py --candidates work/candidates --out work/rewards     # resumable: run it again
+    python recipes/rewards/train.py --candidates work/images --out work/image --images --start-from FRAME_REWARD
 
-Writes ``frame-reward``, ``clip-reward`` (folders), ``metrics.json`` (below, on dev candidates) and ``log.jsonl``:
+Writes ``frame-reward``, ``clip-reward`` (folders), ``metrics.json`` (below, on dev candidates) and ``log.jsonl``; with
+``--images`` only the frame reward is trained, on one-frame candidates:
 
 - agreement: share of sibling pairs, at least 0.05 apart by the judge on the clip so far, that the reward orders alike;
 - regret: the judge's score of the best sibling minus that of the reward's choice; random_regret: of a random one's;
@@ -146,15 +148,19 @@ def measure(values: Sequence[torch.Tensor], groups: Sequence[Group], respect: st
     }
 
 
-def report(frame: FrameReward, clip: ClipReward, groups: list[Group]) -> dict[str, dict[str, float]]:
-    """Both rewards as a search uses them: the new chunk's frames, and the clip so far."""
+def report(frame: FrameReward, clip: ClipReward | None, groups: list[Group]) -> dict[str, dict[str, float]]:
+    """Both rewards as a search uses them: the new chunk's frames, and the clip so far; None: images."""
     short, long = [], []
     for g in groups:
         clips, prompts = [c.float() / 255 for c in g.clips[: g.siblings]], [g.prompt] * g.siblings
         short.append(torch.tensor([s.value for s in frame.score([c[-CHUNK:] for c in clips], prompts)]))
+        if clip is None:
+            continue
         rows = clip.score(clips, prompts)
         long.append({"overall": [s.value for s in rows]} | {r: [s.parts[r] for s in rows] for r in RESPECTS[1:4]})
     out = {"frame (image)": measure(short, groups, "image"), "frame (overall)": measure(short, groups, "overall")}
+    if clip is None:
+        return out
     for respect in RESPECTS[:4]:
         out[f"clip ({respect})"] = measure([torch.tensor(x[respect]) for x in long], groups, respect)
     first = [i for i, g in enumerate(groups) if len(g.clips[0]) == CHUNK]
@@ -174,6 +180,17 @@ def widened(eyes: dict[str, torch.Tensor], reader: torch.nn.Module) -> dict[str,
     return state
 
 
+def train_clip_reward(eyes: FrameNetwork, pools: Sequence[list[Group]], args: argparse.Namespace) -> ClipReward:
+    """The clip reward, from the frame reward's eyes; saved."""
+    whole = ClipNetwork(vocabulary())
+    whole.prompts.load_state_dict(eyes.prompts.state_dict())
+    whole.reader.load_state_dict(widened(eyes.reader.state_dict(), whole.reader))
+    train(whole, forward_clips(whole), whole.outputs, pools, args, "clip-reward", args.clip_steps, args.batch)
+    standardise(whole, forward_clips(whole), pools[0][:200])
+    ClipReward(whole).save_pretrained(args.out / "clip-reward")
+    return ClipReward.load(args.out / "clip-reward")
+
+
 def preferring(groups: Sequence[Group], pairs: int = 3) -> list[Group]:
     """Without the groups whose candidates are all alike: they teach next to nothing and take as long as the others."""
     return [g for g in groups if (g.preferences[0] > 0).sum() >= pairs]
@@ -185,6 +202,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--frame-steps", type=int, default=1600)
     parser.add_argument("--clip-steps", type=int, default=2600)
+    parser.add_argument("--images", action="store_true", help="train the frame reward alone, on one-frame candidates")
+    parser.add_argument("--start-from", type=Path, help="a frame reward whose weights to start from")
     parser.add_argument("--batch", type=int, default=8, help="groups a step of the clip reward; four times for frames")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -200,19 +219,16 @@ def main() -> None:
     print(json.dumps({"training groups": [len(p) for p in pools]}), flush=True)
 
     torch.manual_seed(args.seed)
-    eyes = FrameNetwork(vocabulary())
+    eyes = FrameReward.load(args.start_from).network.train() if args.start_from else FrameNetwork(vocabulary())
+    eyes.requires_grad_(True)
+    eyes.config["normalisation"] = {"overall": [0.0, 1.0]}
     train(eyes, forward_images(eyes), ["image"], pools, args, "frame-reward", args.frame_steps, 4 * args.batch)
-    whole = ClipNetwork(vocabulary())
-    whole.prompts.load_state_dict(eyes.prompts.state_dict())
-    whole.reader.load_state_dict(widened(eyes.reader.state_dict(), whole.reader))
-    train(whole, forward_clips(whole), whole.outputs, pools, args, "clip-reward", args.clip_steps, args.batch)
-
     standardise(eyes, forward_images(eyes), pools[0][:200])
-    standardise(whole, forward_clips(whole), pools[0][:200])
     FrameReward(eyes).save_pretrained(args.out / "frame-reward")
-    ClipReward(whole).save_pretrained(args.out / "clip-reward")
     # Measured as they are shipped, in half precision.
-    frame, clip = FrameReward.load(args.out / "frame-reward"), ClipReward.load(args.out / "clip-reward")
+    frame, clip = FrameReward.load(args.out / "frame-reward"), None
+    if not args.images:
+        clip = train_clip_reward(eyes, pools, args)
     metrics = {
         kind: report(frame, clip, groups)
         for kind in kinds

@@ -31,6 +31,10 @@ LATENT_FRAMES_HELP = (
     "Latent frames: 1, or a multiple of the model's chunk. An autoencoder that compresses time by 4, as Wan's does, "
     "shows 4 (frames - 1) + 1 frames: 21 become 81."
 )
+EULER_HELP = (
+    "Denoise in so many Euler steps, which keep their noise, so that estimates foretell the end; the model's own few "
+    "steps draw fresh noise in between."
+)
 BUDGET_HELP = "The most to spend on a video: nfe=N, flops=N or seconds=N, several with commas."
 Model = Annotated[Path | None, typer.Option(help="A diffusers folder with a streaming.json.", show_default="packaged")]
 Keep = Annotated[int | None, typer.Option(min=1, help="Candidates that survive a chunk (stream-t1, beam).")]
@@ -46,6 +50,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress; the result as plain lines.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ...", show_default="cpu")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="float32")]
+EulerSteps = Annotated[int | None, typer.Option(min=1, help=EULER_HELP, show_default="the model's few steps")]
 Frames = Annotated[int | None, typer.Option(help="1, or a multiple of the model's chunk.", show_default="21")]
 
 
@@ -67,6 +72,7 @@ def video(
     prompt: Annotated[str | None, typer.Argument(help="What the video shows.", show_default=False)] = None,
     method: Annotated[str | None, typer.Option(help=METHOD_HELP, show_default="stream-t1")] = None,
     frames: Frames = None,
+    euler_steps: EulerSteps = None,
     keep: Keep = None,
     branch: Branch = None,
     first: First = None,
@@ -94,7 +100,7 @@ def video(
     if resume is not None:
         given = {
             "PROMPT": prompt, "--method": method, "--frames": frames, "--keep": keep, "--branch": branch,
-            "--first": first, "--n": n,
+            "--first": first, "--n": n, "--euler-steps": euler_steps,
             "--budget": budget, "--prompts": prompts, "--seed": seed, "--device": device, "--dtype": dtype,
             "--model": model, "--reward": reward, "--out": out, "--force": force or None,
         }  # fmt: skip
@@ -108,6 +114,7 @@ def video(
             method=method or "stream-t1",
             options=_given(keep=keep, branch=branch, first=first, n=n),
             frames=21 if frames is None else frames,
+            euler_steps=euler_steps,
             seed=seed or 0,
             model=model,
             budget=budget,
@@ -176,6 +183,7 @@ def compare(
     limit: Annotated[int, typer.Option(min=1, help="At most so many prompts of the split, evenly spaced.")] = 16,
     seeds: Annotated[int, typer.Option(min=1, help="Videos of each prompt.")] = 1,
     frames: Frames = None,
+    euler_steps: EulerSteps = None,
     keep: Keep = None,
     branch: Branch = None,
     first: First = None,
@@ -201,6 +209,7 @@ def compare(
         limit=limit,
         seeds=seeds,
         frames=21 if frames is None else frames,
+        euler_steps=euler_steps,
         options=_given(keep=keep, branch=branch, first=first),
         model=model,
         rewards=reward or [],

@@ -138,7 +138,7 @@ def _plan(generator: Generator, rewards: Sequence[Reward], strategy: Strategy, a
         rounds = strategy.rounds_per_unit
         again = max(0, rounds - 1 - (0 if begins else ask.parent.piece))
         finish = generator.finish_cost(ask) + generator.render_price() * (again + rounds * more)
-        if strategy.finishes_all:
+        if strategy.finishes_all and not strategy.scores_units:
             finish += rating(depth + more, depth + more, ask.parent)
         else:
             round_cost += rating(depth, depth, ask.parent)
@@ -238,7 +238,8 @@ def run_loop(tree: Tree, rewards: dict[str, Reward], strategy: Strategy, budget:
             took = reward.took(views, [tree.prompt] * len(views), read)
             tree.spent.charge("scoring", scoring if took is None else took)
             tree.record(name, nodes, scores)
-        if all(n.status is Status.FAILED for n in new):
+        # With finished candidates a search ends with what it has. One that may ask again for what failed would not end.
+        if all(n.status is Status.FAILED for n in new) and (strategy.revisits or not tree.finished):
             reasons = "; ".join(dict.fromkeys(n.reason for n in new))
             raise SearchError(f"all {len(new)} candidates of round {tree.round} failed: {reasons}")
         tree.settle(list(strategy.prune(tree)), strategy.revisits)

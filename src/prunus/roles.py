@@ -194,13 +194,15 @@ class Strategy:
 
     A strategy is a frozen dataclass of its hyper-parameters; what it must remember stands in ``tree.notes``.
     ``revisits`` says that it may grow a node again in a later round; such nodes stay open and keep their state.
-    ``finishes_all`` says that it finishes every candidate that it begins and scores finished ones only; a budget then
-    begins as many as it pays for. Elsewhere the cost of finishing one is kept in reserve. ``rounds_per_unit`` is the
-    most rounds in which it grows one unit, each of which scores it; more than 1 for strategies that stop inside units.
+    ``finishes_all`` says that it finishes every candidate that it begins; a budget then begins as many as it pays for,
+    and scores finished ones only unless ``scores_units``. Elsewhere the cost of finishing one is kept in reserve.
+    ``rounds_per_unit`` is the most rounds in which it grows one unit, each of which scores it; more than 1 for
+    strategies that stop inside units.
     """
 
     revisits: ClassVar[bool] = False
     finishes_all: ClassVar[bool] = False
+    scores_units: ClassVar[bool] = False
     rounds_per_unit: int = 1
     reward: str | None = None  # the reward that ``value`` reads; None: the only one
 

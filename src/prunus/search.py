@@ -145,7 +145,7 @@ def stream_search(
     ``prompt`` may be a loaded tree, which goes on from its last whole round. ``batch`` is the most rows of one call.
     ``save_to`` is a folder in which the tree is saved before the first call and after every round.
     Raises BudgetError before the first forward if the budget does not pay for one candidate, and SearchError, with the
-    tree, if all candidates of a round fail or a model raises.
+    tree, if all candidates of a round fail and none is finished, or a model raises.
     """
     require(batch is None or batch >= 1, "batch", batch, "at least 1")
     rewards, limits = _named(reward), budget or Budget()

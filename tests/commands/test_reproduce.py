@@ -91,6 +91,29 @@ def test_bad_input(papers, capsys, arguments, says):
     assert says in shown.err and "Traceback" not in shown.err and shown.out == ""
 
 
+def test_rows_and_pictures_are_shown(papers, capsys, monkeypatch):
+    exact = Finding("ours", "theirs", Interval(0.5, 0.5, 0.5), Interval(0.25, 0.25, 0.25), Interval(0.25, 0.25, 0.25))
+    rows = [{"m": 10, "gap": -0.0123456, "more": [1]}]
+    evidence = Evidence([exact], {}, rows, ["m", "gap"], {"map": lambda path: path.write_bytes(b"drawn")})
+    some = Claim(3, "Some paper", "Ours is better.", "best-of-n", "the judge", lambda trial: evidence)
+    monkeypatch.setattr(sys.modules["some_paper"], "CLAIM", some)
+    assert run("reproduce", "3", "--quiet") == 0
+    shown = capsys.readouterr().out
+    assert "-0.01235" in shown and "+0.250" in shown and "[0.250" not in shown and "seed" not in shown
+    assert [p.name for p in Path("reproductions").iterdir()] == ["03-map.png"]
+    assert run("reproduce", "3", "--quiet", "--out", "here") == 0
+    page = Path("here/README.md").read_text()
+    assert "| m | gap |" in page and "| 10 | \u22120.01235 |" in page and "![03-map](03-map.png)" in page
+    assert Path("here/03-map.png").read_bytes() == b"drawn"
+
+
+def test_paper_58_is_exact_and_drawn(here, capsys):
+    assert run("reproduce", "58", "--json", "--quiet") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["verdict"] == "holds" and len(result["findings"]) == 9 and "report_run" not in result
+    assert Path("reproductions/58-frontier.png").stat().st_size > 1000
+
+
 def test_paper_01_runs(here, capsys):
     assert run("reproduce", "01", "--smoke", "--json", "--quiet") == 0
     shown = capsys.readouterr()

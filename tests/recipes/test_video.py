@@ -23,7 +23,7 @@ def run(script, *arguments):
 def test_the_recipe_trains_noise_aware_rewards(tmp_path):
     script = RECIPES.parent / "rewards" / "noise_aware.py"
     assert "step 3:" in run(script, "--out", tmp_path / "chunks")
-    assert "step 2:" in run(script, "--out", tmp_path / "images", "--images", "--steps", 4, "--until", 2)
+    assert "step 2:" in run(script, "--out", tmp_path / "images", "--images", "--euler-steps", 4, "--until", 2)
     assert sorted(p.name for p in (tmp_path / "images").glob("step-*")) == ["step-1", "step-2"]
 
 

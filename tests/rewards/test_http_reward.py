@@ -20,8 +20,8 @@ from PIL import Image
 from prunus import Status, Tree, search
 from prunus.commands.methods import find_reward
 from prunus.errors import SearchError, ServerError, SettingError, VideoError
+from prunus.http import seconds_to_wait
 from prunus.rewards import HTTPReward, http_reward
-from prunus.rewards.http import seconds_to_wait
 from prunus.rewards.pictures import evenly_spaced
 from prunus.roles import WHOLE, View
 from prunus.score import Score

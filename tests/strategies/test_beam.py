@@ -59,18 +59,29 @@ def test_ties_go_to_the_earlier_path():
 
 
 def test_finished_candidates_leave_and_take_no_live_ones_place():
-    lengths = ScriptedGenerator(units=8, early=0.3)
+    lengths, shared = ScriptedGenerator(units=8, early=0.3), 0
     for seed in range(20):
         tree = search("a prompt", lengths, ScriptedReward(), Beam(2, 2), seed=seed)
-        for node in tree.finished:
-            kept = [n for n in tree.nodes[1:] if n.round == node.round and (n.children or n.status is Status.DONE)]
-            assert len(kept) <= 2
-            # It holds no place in later rounds: while two others live, two are kept.
-            for after in range(node.round + 1, tree.round):
-                grown = [n for n in tree.nodes[1:] if n.round == after]
-                assert len([n for n in grown if n.status is not Status.PRUNED]) == min(2, len(grown))
+        for round in range(tree.round):
+            grown = [n for n in tree.nodes[1:] if n.round == round]
+            live = [n for n in grown if not ended(tree, n)]
+            kept = [n for n in live if n.children]
+            assert len(kept) == min(2, len(live))  # two go on while two live, whoever finishes beside them
+            finished = [n for n in grown if n in tree.finished]
+            shared += bool(kept and finished)
+            best = sorted(grown, key=lambda n: (-n.scores["scripted-reward"].value, n.path))
+            for node in finished:  # it is better than all but one of those that it leaves with
+                better = [n for n in best[: best.index(node)] if n in kept + finished]
+                assert len(better) < 2
         best = max(tree.finished, key=lambda n: n.scores["scripted-reward"].value)
         assert tree.result is best
+    assert shared > 5
+
+
+def ended(tree, node):
+    """Whether a candidate is finished, pruned or not, from the scripted models' definition."""
+    units = tree.generator.units
+    return node.depth == units or draw(tree.seed, "a prompt", node.path, "early", node.depth) < tree.generator.early
 
 
 def test_a_short_budget_thins_all_parents_alike():

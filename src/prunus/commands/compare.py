@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunus import __version__, pocket
 from prunus.commands.display import Show, number, print_table
-from prunus.commands.methods import METHODS, Setup, check_options, parse_variant, set_up, settings
+from prunus.commands.methods import METHODS, Setup, check_options, check_sampler, parse_variant, set_up, settings
 from prunus.commands.models import JUDGES, check_prompts, judge, load_generator, read_prompts
 from prunus.commands.output import Interrupted, write_json
 from prunus.errors import FileError, SettingError
@@ -33,6 +33,7 @@ def compare(
     limit: int,
     seeds: int,
     frames: int,
+    euler_steps: int | None,
     options: Mapping[str, int],
     model: Path | None,
     rewards: Sequence[str],
@@ -53,11 +54,13 @@ def compare(
     prompts = list(dict.fromkeys(read_prompts(file))) if file else []
     folder = (model or pocket.path("video")).resolve()
     show.say(f"loading {folder}")
-    generator = load_generator(folder, frames, device, dtype)
+    generator = load_generator(folder, frames, device, dtype, euler_steps)
     streaming = generator.model.streaming
     prompts = prompts or _split(streaming.world, split, sprites, limit)
     check_prompts(generator, prompts, file)
     setups = {m: _setup(m, _keywords(m, streaming.search, options), rewards, device) for m in names}
+    for setup in setups.values():
+        check_sampler(setup, generator)
     outcomes = {m: _run(m, setups[m], prompts, seeds, generator, show) for m in names}
     dearest = max(names, key=lambda m: _flops(outcomes[m]))
     n = equal_cost_n(_flops(outcomes[dearest]), _flops(outcomes["plain"]))
@@ -71,6 +74,7 @@ def compare(
         "prunus": __version__,
         "model": str(folder),
         "frames": frames,
+        "euler_steps": euler_steps,
         "prompts": len(prompts),
         "split": None if file else split,
         "seeds": seeds,

@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunus.errors import ModelError, SettingError
 from prunus.roles import CHUNK, WHOLE, FunctionReward, Reward, Strategy, View
 from prunus.strategies import Beam, BestOfN, PruneSchedule, StreamT1, TTSnap
+
+if TYPE_CHECKING:
+    from prunus.generators.streaming_video import StreamingVideo
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Method:
     options: tuple[str, ...] = ()
 
 
-def stream_t1_ttsnap(after: Sequence[int] = (2, 3), pruned_to: Sequence[float] = (0.5, 0.5), **inner: Any) -> TTSnap:
+def stream_t1_ttsnap(after: Sequence[int] = (4, 6), pruned_to: Sequence[float] = (0.5, 0.25), **inner: Any) -> TTSnap:
     """Stream-T1 that also prunes inside its chunks: after so many denoising steps to this share of the candidates."""
     return TTSnap(StreamT1(**inner), PruneSchedule(tuple(after), tuple(pruned_to)))
 
@@ -124,6 +127,19 @@ def _with_rewards(strategy: Strategy, method: str, names: Sequence[str], device:
     final = None if names else strategy.final
     strategy = replace(strategy, short=short.name, long=decider.name, final=final)
     return Setup(strategy, (short, decider), decider)
+
+
+def check_sampler(setup: Setup, generator: StreamingVideo) -> None:
+    """Raise SettingError if a reward of estimates was trained for another sampler than the generator's."""
+    for reward in setup.rewards:
+        trained_for = getattr(reward, "sampler", None)
+        if trained_for not in (None, generator.sampler.spec()):
+            steps = len(trained_for["sigmas"])
+            remedy = "leave --euler-steps out" if trained_for["fresh_noise"] else f"give --euler-steps {steps}"
+            raise SettingError(
+                f"{reward.name!r} reads estimates of another sampler, of {steps} steps; {remedy}, or train one "
+                "with recipes/rewards/noise_aware.py"
+            )
 
 
 def packaged(kind: str, window: int, device: str) -> Reward:

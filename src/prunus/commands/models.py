@@ -30,8 +30,13 @@ def quiet_libraries() -> None:
         library.disable_progress_bar()
 
 
-def load_generator(folder: str | Path, frames: int, device: str, dtype: str) -> StreamingVideo:
-    """The streaming model in a folder. Raises SettingError or ModelError with the remedy."""
+def load_generator(
+    folder: str | Path, frames: int, device: str, dtype: str, euler_steps: int | None = None
+) -> StreamingVideo:
+    """The streaming model in a folder; ``euler_steps``: that many Euler steps instead of the model's own few.
+
+    Raises SettingError or ModelError with the remedy.
+    """
     if dtype not in DTYPES:
         raise SettingError(f"dtype {dtype!r} is unknown; take one of {', '.join(DTYPES)}")
     quiet_libraries()
@@ -44,7 +49,10 @@ def load_generator(folder: str | Path, frames: int, device: str, dtype: str) -> 
         raise SettingError(f"device {device!r} cannot be used here ({reason}); take cpu, or cuda or mps") from None
     from prunus.generators.streaming_video import StreamingVideo
 
-    return StreamingVideo.load(folder, frames, device, dtype)
+    generator = StreamingVideo.load(folder, frames, device, dtype)
+    if euler_steps is None:
+        return generator
+    return StreamingVideo(generator.model, frames, generator.model.streaming.euler(euler_steps))
 
 
 def check_prompts(generator: StreamingVideo, prompts: Sequence[str], file: Path | None = None) -> None:

@@ -43,6 +43,7 @@ class Job:
     folders: bool = False
     """Whether each prompt has its own sub-folder."""
     version: str = ""
+    euler_steps: int | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +19,7 @@ from prunus.errors import FileError, SettingError
 from prunus.reproductions.claim import PAPERS, Claim, Evidence, Trial, claim
 from prunus.reproductions.report_split import count_run
 
-PAGE, DATA = "README.md", "results.json"
+FOLDER, PAGE, DATA = Path("reproductions"), "README.md", "results.json"
 
 
 def reproduce(
@@ -32,16 +32,20 @@ def reproduce(
     out: Path | None,
     show: Show,
 ) -> list[dict[str, Any]]:
-    """Run the miniatures and return what was found, one entry a paper. With ``everything`` or ``out`` it is written."""
+    """Run the miniatures and return what was found, one entry a paper. With ``everything`` or ``out`` it is written.
+
+    Pictures are always drawn: into ``out``, or the folder ``reproductions``.
+    """
     if bool(numbers) == everything:
         raise SettingError("name the papers to reproduce by their numbers, or all of them with --all")
     claims = [claim(n) for n in (map(str, sorted(PAPERS)) if everything else dict.fromkeys(numbers))]
     trial = Trial("dev" if smoke else split, seed, smoke, show.say)
-    folder = out or (Path("reproductions") if everything else None)
+    folder = out or (FOLDER if everything else None)
     if folder is not None:
         _check(folder)
     quiet_libraries()
-    results = []
+    results: list[dict[str, Any]] = []
+    pictures: dict[str, Callable[[Path], None]] = {}
     for one in claims:
         show.say(f"paper {one.paper:02d}, {one.title}")
         try:
@@ -49,6 +53,12 @@ def reproduce(
         except KeyboardInterrupt:
             raise Interrupted("interrupted; results are written when they are whole, so start it again") from None
         results.append(_entry(one, evidence, trial))
+        pictures |= zip(results[-1]["pictures"], evidence.pictures.values(), strict=True)
+    if pictures:
+        _check(folder or FOLDER)
+    for name, draw in pictures.items():
+        draw((folder or FOLDER) / name)
+        show.say(f"drawn: {(folder or FOLDER) / name}")
     if folder is not None:
         _write(folder, {PAGE: page(results), DATA: json.dumps(results, indent=2) + "\n"})
         show.say(f"written to {folder / PAGE} and {folder / DATA}")
@@ -69,9 +79,12 @@ def _entry(one: Claim, evidence: Evidence, trial: Trial) -> dict[str, Any]:
         "smoke": trial.smoke,
         "settings": dict(evidence.settings),
         "rows": list(evidence.rows),
+        "columns": list(evidence.columns),
+        "pictures": [f"{one.paper:02d}-{name}.png" for name in evidence.pictures],
     }
     if evidence.settings.get("split") == "report":
-        model = str(pocket.path(evidence.settings["model"]).resolve())
+        model = evidence.settings.get("model")  # worlds whose policies are written down have none
+        model = str(pocket.path(model).resolve()) if model else "none"
         about = {"prunus": __version__, "model": model, "seed": trial.seed}
         entry["report_run"] = count_run(about, [f"reproduce {one.paper:02d}"])
     return entry
@@ -110,6 +123,8 @@ COLUMNS = ("ours", "baseline", "ours (95 %)", "baseline (95 %)", "difference", "
 
 def interval(value: Mapping[str, float], sign: bool = False) -> str:
     kind = "+.3f" if sign else ".3f"
+    if value["low"] == value["high"]:
+        return f"{value['mean']:{kind}}"
     return f"{value['mean']:{kind}} [{value['low']:{kind}}, {value['high']:{kind}}]"
 
 
@@ -123,9 +138,10 @@ def _lines(result: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _about(result: Mapping[str, Any]) -> str:
-    settings = result["settings"]
-    told = [f"{name} {settings[name]}" for name in ("split", "prompts", "seeds", "frames", "n") if name in settings]
-    text = f"Settings: {', '.join(told)}; first seed {result['seed']}; prunus {result['prunus']}."
+    settings = {name: value for name, value in result["settings"].items() if isinstance(value, str | int | float)}
+    told = ", ".join(f"{name} {value}" for name, value in settings.items())
+    first = f"first seed {result['seed']}; " if "seeds" in settings else ""
+    text = f"Settings: {told}; {first}prunus {result['prunus']}."
     if result["smoke"]:
         text += " A smoke run: its verdicts mean nothing."
     if run := result.get("report_run"):
@@ -137,6 +153,11 @@ def _reasons(result: Mapping[str, Any]) -> list[str]:
     return [f"{f['ours']} against {f['baseline']}: {f['reason']}." for f in result["findings"] if f["reason"]]
 
 
+def _rows(result: Mapping[str, Any]) -> list[list[str]]:
+    cells = [[row[name] for name in result["columns"]] for row in result["rows"]] if result["columns"] else []
+    return [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in cells]
+
+
 def page(results: Sequence[Mapping[str, Any]]) -> str:
     """The results as one Markdown page."""
     lines = ["# Reproductions", "", "What miniatures of the papers' main claims showed. Written by", ""]
@@ -145,11 +166,18 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
     for r in results:
         lines += ["", f"## {r['paper']:02d} {r['title']}", "", f"**Claim**: {r['claim']}", ""]
         lines += [f"**Measured**: {r['measured']}, against {r['baseline']}.", ""]
-        lines += [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
-        lines += [f"| {' | '.join(cells)} |".replace("| -", "| \u2212").replace("[-", "[\u2212") for cells in _lines(r)]
+        lines += _table(COLUMNS, _lines(r))
+        if r["columns"]:
+            lines += ["", *_table(r["columns"], _rows(r))]
+        lines += [line for name in r["pictures"] for line in ("", f"![{Path(name).stem}]({name})")]
         reasons = [f"- {reason}" for reason in _reasons(r)]
         lines += ["", f"**Verdict**: {r['verdict']}", *([""] if reasons else []), *reasons, "", _about(r)]
     return "\n".join(lines) + "\n"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(cells)} |".replace("| -", "| \u2212").replace("[-", "[\u2212") for cells in rows]
+    return [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *lines]
 
 
 def print_results(results: Sequence[Mapping[str, Any]], quiet: bool) -> None:
@@ -157,6 +185,8 @@ def print_results(results: Sequence[Mapping[str, Any]], quiet: bool) -> None:
         print(f"Paper {r['paper']:02d}, {r['title']}\nClaim: {r['claim']}\nMeasured: {r['measured']}")
         print(f"Baseline: {r['baseline']}")
         print_table(COLUMNS, _lines(r), plain=quiet)
+        if r["columns"]:
+            print_table(r["columns"], _rows(r), plain=quiet)
         for reason in _reasons(r):
             print(reason)
         print(f"Verdict: {r['verdict']}\n{_about(r)}")

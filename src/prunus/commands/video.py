@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prunus import __version__, pocket
 from prunus.budget import Budget
 from prunus.commands.display import Show, number, print_table
-from prunus.commands.methods import Setup, check_options, set_up, settings
+from prunus.commands.methods import Setup, check_options, check_sampler, set_up, settings
 from prunus.commands.models import check_prompts, judge, load_generator, read_prompts
 from prunus.commands.output import Interrupted, Job, Output, write_json
 from prunus.errors import PrunusError, SearchError, ServerError, SettingError
@@ -32,6 +32,7 @@ def video(
     method: str,
     options: Mapping[str, int],
     frames: int,
+    euler_steps: int | None,
     seed: int,
     model: Path | None,
     budget: str | None,
@@ -52,12 +53,12 @@ def video(
     folder = (model or pocket.path("video")).resolve()
     with Output(out, force) as output:
         show.say(f"loading {folder}")
-        generator = load_generator(folder, frames, device, dtype)
+        generator = load_generator(folder, frames, device, dtype, euler_steps)
         check_prompts(generator, prompts, file)
         keywords = settings(method, generator.model.streaming.search.get(method, {}), options)
         job = Job(
             prompts, method, keywords, frames, seed, str(folder), budget, list(rewards), device, dtype,
-            folders=file is not None, version=__version__,
+            folders=file is not None, version=__version__, euler_steps=euler_steps,
         )  # fmt: skip
         return _run(job, generator, output, show)
 
@@ -69,13 +70,14 @@ def resume(folder: Path, show: Show) -> dict[str, Any]:
         show.say(f"{folder} is finished")
         return json.loads((folder / "result.json").read_text())
     with Output(folder, resumed=True) as output:
-        generator = load_generator(job.model, job.frames, job.device, job.dtype)
+        generator = load_generator(job.model, job.frames, job.device, job.dtype, job.euler_steps)
         return _run(job, generator, output, show)
 
 
 def _run(job: Job, generator: StreamingVideo, output: Output, show: Show) -> dict[str, Any]:
     began = time.perf_counter()
     setup = set_up(job.method, job.settings, job.rewards, job.device)
+    check_sampler(setup, generator)
     _say_settings(job, setup, show)
     videos: list[dict[str, Any]] = []
     try:
@@ -99,6 +101,7 @@ def _run(job: Job, generator: StreamingVideo, output: Output, show: Show) -> dic
         "settings": setup.strategy.spec(),
         "reward": setup.decider.name,
         "frames": job.frames,
+        "euler_steps": job.euler_steps,
         "seed": job.seed,
         "model": job.model,
         "budget": job.budget,

@@ -35,6 +35,9 @@ class FlowSampler:
         falling = all(a > b for a, b in zip(self.sigmas, (*self.sigmas[1:], 0.0)))
         require(len(self.sigmas) > 0 and self.sigmas[0] <= 1 and falling, "sigmas", self.sigmas, "falling, in (0, 1]")
 
+    def spec(self) -> dict:
+        return {"sigmas": list(self.sigmas), "fresh_noise": self.fresh_noise}
+
     def draws(self, steps: int) -> int:
         """How many draws the first ``steps`` of a row's steps take."""
         return min(steps, len(self.sigmas) - 1) if self.fresh_noise else 0

@@ -380,5 +380,6 @@ class StreamingVideo(Generator):
         return [(states[n.id], c) for n, c in zip(nodes, costs, strict=True)]
 
     def spec(self) -> dict:
-        sampler = {"sigmas": list(self.sampler.sigmas), "fresh_noise": self.sampler.fresh_noise}
-        return {"name": self.name, "model": str(self.model.folder), "frames": self.frames, "sampler": sampler}
+        return {
+            "name": self.name, "model": str(self.model.folder), "frames": self.frames, "sampler": self.sampler.spec()
+        }  # fmt: skip

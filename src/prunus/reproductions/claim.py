@@ -11,7 +11,7 @@ The verdict of a finding follows from the 95 % interval [low, high] of the paire
     otherwise            inconclusive
 
 ``more_than`` is 0 for "better", the claimed size for "better by so much", and SAME = -0.02 for "the same".
-The claim's verdict is the worst of its findings'.
+The claim's verdict is the worst of its findings'. What is computed exactly has no interval: low = mean = high.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from prunus.errors import SettingError, require
@@ -27,7 +28,13 @@ from prunus.reproductions.comparison import Interval
 HOLDS, INCONCLUSIVE, NOT_HERE = "holds", "inconclusive", "does not hold here"
 SAME = -0.02
 
-PAPERS = {1: "prunus.reproductions.stream_t1"}
+PAPERS = {
+    1: "prunus.reproductions.stream_t1",
+    4: "prunus.reproductions.ttsnap",
+    24: "prunus.reproductions.process_advantage",
+    38: "prunus.reproductions.process_reward_agent",
+    58: "prunus.reproductions.alignment",
+}
 """Where the claim of each paper is; numbers are those of the paper cards."""
 
 
@@ -74,6 +81,10 @@ class Evidence:
     settings: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]] = field(default_factory=list)
     """The methods' lines: their scores and what they cost."""
+    columns: Sequence[str] = ()
+    """Which fields of the rows are shown as a table below the findings."""
+    pictures: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
+    """Names of pictures, and what draws each of them to a PNG file."""
 
     def __post_init__(self) -> None:
         require(len(self.findings) > 0, "findings", self.findings, "at least one")

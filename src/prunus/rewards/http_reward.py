@@ -43,7 +43,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prunus.errors import require
-from prunus.rewards.http import Server
+from prunus.http import Server
 from prunus.rewards.pictures import pictures, png
 from prunus.roles import Reward, View
 from prunus.score import Score
@@ -54,7 +54,7 @@ class HTTPReward(Reward):
 
     url: where to POST. frames: how many evenly spaced frames of a candidate are sent at most, None: all. batch:
     candidates in one POST; several POSTs are under way at a time. units: how many of the last units it is shown, None:
-    the whole candidate. ``connection``: key, time_limit, retries, back_off and concurrency of ``http.Server``.
+    the whole candidate. ``connection``: key, time_limit, retries, back_off and concurrency of ``prunus.http.Server``.
 
     What scoring costs the server is not known: no forwards or FLOPs are charged to the budget, only seconds.
     Scores are as reproducible as the server. Raises ServerError, which names the reward, if the server does not answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save
@@ -36,19 +36,28 @@ def save_network(network: RewardNetwork, folder: str | Path) -> None:
         ) from error
 
 
-def load_network(kind: type[Network], folder: str | Path, device: str = "cpu") -> Network:
-    """Read a network of this kind, ready to score. Raises ModelError that names what is missing or damaged."""
-    folder = Path(folder)
+def architecture(folder: str | Path) -> str | None:
+    """The class of the network in a folder. Raises ModelError that names what is missing or damaged."""
+    return _config(Path(folder)).get("architecture")
+
+
+def _config(folder: Path) -> dict[str, Any]:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise ModelError(f"{folder} has no {name}; a reward's folder holds {CONFIG} and {WEIGHTS}")
     try:
-        config = json.loads((folder / CONFIG).read_text())
-        architecture = config.pop("architecture", None)
-    except (ValueError, AttributeError, TypeError) as error:
+        return dict(json.loads((folder / CONFIG).read_text()))
+    except (ValueError, TypeError) as error:
         raise ModelError(f"{folder / CONFIG} is damaged ({error}); fetch it again") from error
-    if architecture != kind.__name__:
-        raise ModelError(f"{folder / CONFIG} describes a {architecture}; this reward needs a {kind.__name__}")
+
+
+def load_network(kind: type[Network], folder: str | Path, device: str = "cpu") -> Network:
+    """Read a network of this kind, ready to score. Raises ModelError that names what is missing or damaged."""
+    folder = Path(folder)
+    config = _config(folder)
+    found = config.pop("architecture", None)
+    if found != kind.__name__:
+        raise ModelError(f"{folder / CONFIG} describes a {found}; this reward needs a {kind.__name__}")
     try:
         network = kind(**config)
     except Exception as error:  # whatever a wrong value leads to

@@ -25,7 +25,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from prunus.errors import require
-from prunus.rewards.http import Server
+from prunus.http import Server
 from prunus.rewards.judge_probe import Ability, probe
 from prunus.rewards.pictures import pictures, png
 from prunus.roles import Reward, View
@@ -47,7 +47,7 @@ class VLMJudge(Reward):
     server is an error. extra: fields of every request, such as vLLM's
     ``{"chat_template_kwargs": {"enable_thinking": False}}`` for a model that would think first. units: how many of the
     last units it is shown, None: the whole candidate. ``connection``: key (the *name* of the environment variable with
-    the API key), time_limit, retries, back_off and concurrency of ``http.Server``.
+    the API key), time_limit, retries, back_off and concurrency of ``prunus.http.Server``.
 
     Parts: ``yes`` and ``no``, their probabilities (or shares). What the server can do is asked once, before the first
     score (``judge_probe``). A candidate about which it says neither is scored NaN, so that it fails alone.

@@ -70,6 +70,7 @@ class StreamT1(Beam):
         require(self.history in ("window", "all"), "history", self.history, "window or all")
         require(0 <= self.ema <= 1, "ema", self.ema, "from 0 to 1")
         require(self.reward is None, "reward", self.reward, "left out: Stream-T1 has a short and a long reward")
+        require(self.aggregate == "last", "aggregate", self.aggregate, "left out: Stream-T1 weighs a round's scores")
 
     @classmethod
     def published(cls, **changes: object) -> StreamT1:

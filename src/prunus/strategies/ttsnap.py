@@ -14,12 +14,12 @@ Of the candidates of a stage round(share * n) are kept, at least one; of equal s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from prunus.errors import require
-from prunus.roles import Ask, Strategy
+from prunus.roles import Strategy
 from prunus.strategies.best_of_n import BestOfN
+from prunus.strategies.prune_inside import PruneInside
 from prunus.tree import Node, Tree
 
 
@@ -57,7 +57,7 @@ class PruneSchedule:
 
 
 @dataclass(frozen=True)
-class TTSnap(Strategy):
+class TTSnap(PruneInside):
     """``inner`` chooses between units, ``preview`` names the reward that prunes inside them."""
 
     inner: Strategy = field(default_factory=lambda: BestOfN(32))
@@ -72,46 +72,18 @@ class TTSnap(Strategy):
         return (*self.inner.reads, self.preview)
 
     @property
-    def rounds_per_unit(self) -> int:  # type: ignore[override]
-        return (len(self.schedule.after) + 1) * self.inner.rounds_per_unit
+    def ends(self) -> tuple[int, ...]:
+        return self.schedule.after
 
-    def select(self, tree: Tree) -> Sequence[Ask]:
-        begun = sorted(_unfinished(tree.frontier), key=self._rank)
-        if begun:
-            return [tree.ask(n, **{**n.how, "steps": self._steps(n.piece)}) for n in begun]
-        return [tree.ask(a.parent, **{**asdict(a.how), "steps": self._steps(0)}) for a in self.inner.select(tree)]
+    def preview_of(self, tree: Tree) -> str:
+        return self.preview
 
-    def _steps(self, stage: int) -> int | None:
-        """Steps from one stage's end to the next; after the last one, all that are left."""
-        after = (0, *self.schedule.after)
-        return after[stage + 1] - after[stage] if stage + 1 < len(after) else None
+    def survivors(self, stage: int, candidates: int) -> int:
+        return self.schedule.survivors(stage, candidates)
 
-    def to_score(self, tree: Tree) -> Mapping[str, Sequence[Node]]:
-        begun = _unfinished(tree.fresh)
-        return {self.preview: begun} if begun else self.inner.to_score(tree)
-
-    def prune(self, tree: Tree) -> Iterable[Node]:
-        grown = {n.parent for n in tree.fresh}
-        left_behind = [n for n in _unfinished(tree.frontier) if n.round < tree.round and n not in grown]
-        begun = _unfinished(tree.fresh)
-        if not begun:
-            return [*left_behind, *self.inner.prune(tree)]
-        kept = self.schedule.survivors(begun[0].piece - 1, len(begun))
-        return [*left_behind, *sorted(begun, key=self._rank)[kept:]]
-
-    def _rank(self, node: Node) -> tuple:
-        return (-node.scores[self.preview].value, node.path)
-
-    def value(self, tree: Tree, node: Node) -> float:
-        return self.inner.value(tree, node)
-
-    def choose(self, tree: Tree) -> Node:
-        return self.inner.choose(tree)
+    def promise(self, tree: Tree, node: Node) -> float:
+        return node.scores[self.preview].value
 
     def spec(self) -> dict:
         schedule = {"after": list(self.schedule.after), "keep": list(self.schedule.keep)}
         return {"name": "TTSnap", "inner": self.inner.spec(), "schedule": schedule, "preview": self.preview}
-
-
-def _unfinished(nodes: Iterable[Node]) -> list[Node]:
-    return [n for n in nodes if not n.boundary]

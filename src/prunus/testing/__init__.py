@@ -10,6 +10,7 @@ from prunus.testing.compare import assert_same_tree, differences, same
 from prunus.testing.generator_contract import check_generator
 from prunus.testing.reward_contract import check_reward
 from prunus.testing.scripted import ScriptedGenerator, ScriptedHow, ScriptedReward, ScriptedState
+from prunus.testing.scripted_text import ScriptedText, ScriptedTextHow
 from prunus.testing.strategy_contract import check_strategy
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "ScriptedHow",
     "ScriptedReward",
     "ScriptedState",
+    "ScriptedText",
+    "ScriptedTextHow",
     "assert_same_tree",
     "check_generator",
     "check_reward",

@@ -1,4 +1,4 @@
-"""A server that answers JSON with JSON, as rewards need it: many requests at once, retries, a time limit, clear errors.
+"""A server that answers JSON with JSON: many requests at once, retries, a time limit, clear errors.
 
 Requests run on one event loop in a thread of its own: a notebook's main thread has a loop already, and a request that
 is given up (its time is over, another has failed, Ctrl-C) can be cancelled there.
@@ -10,9 +10,10 @@ import asyncio
 import json
 import os
 import random
+import ssl
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -79,7 +80,21 @@ class Server:
 
         Raises ServerError for the first that has no answer; the others are then cancelled.
         """
-        asked = asyncio.run_coroutine_threadsafe(self._post_all(path, bodies), _event_loop(os.getpid()))
+        return self._wait_for(self._post_all(path, bodies, self._post))
+
+    def post_each(self, path: str, bodies: Sequence[dict]) -> list[Any | ServerError]:
+        """As ``post``, but a body that has no answer has its error instead; the others go on."""
+
+        async def kept(*request: Any) -> Any | ServerError:
+            try:
+                return await self._post(*request)
+            except ServerError as error:
+                return error
+
+        return self._wait_for(self._post_all(path, bodies, kept))
+
+    def _wait_for(self, work: Coroutine[Any, Any, list[Any]]) -> list[Any]:
+        asked = asyncio.run_coroutine_threadsafe(work, _event_loop(os.getpid()))
         try:
             return asked.result()
         except BaseException:  # Ctrl-C too
@@ -92,16 +107,16 @@ class Server:
         error.status = status
         return error
 
-    async def _post_all(self, path: str, bodies: Sequence[dict]) -> list[Any]:
+    async def _post_all(self, path: str, bodies: Sequence[dict], post: Callable[..., Awaitable[Any]]) -> list[Any]:
         import httpx
 
         headers = {"Authorization": f"Bearer {self.secret}"} if self.secret else {}
         gate = asyncio.Semaphore(self.concurrency)
-        async with httpx.AsyncClient(headers=headers, timeout=None) as client:
+        async with httpx.AsyncClient(headers=headers, timeout=None, verify=_certificates()) as client:
 
             async def ask(body: dict) -> Any:
                 async with gate:
-                    return await self._post(client, self.url.rstrip("/") + path, body)
+                    return await post(client, self.url.rstrip("/") + path, body)
 
             tasks = [asyncio.ensure_future(ask(body)) for body in bodies]
             try:
@@ -162,6 +177,14 @@ def seconds_to_wait(retry_after: str | None) -> float:
         return max(0.0, parsedate_to_datetime(str(retry_after)).timestamp() - time.time())
     except (TypeError, ValueError):
         return 0.0
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Read once: reading them takes longer than many a request."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 @cache
