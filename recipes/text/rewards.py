@@ -1,9 +1,10 @@
 """Train the pocket process reward and outcome reward from labelled solutions, and measure them.
 
-Both begin as the language model's own layers. The process reward learns, by cross-entropy, each step's label at the end
-of its separator and, at a third of the weight, at every token inside the step: there it foretells how a step will come
-out that is not finished. The outcome reward learns whether the answer is right, at the end of the solution. Every label
-is flipped with a chance of 10 %: exact labels are never trained on.
+Both begin as the language model's own layers, which know what should come next, and two more above them, which do
+nothing at first. The process reward learns, by cross-entropy, each step's label at the end of its separator and, with
+less weight, at every token inside the step: there it foretells how a step will come out that is not finished. The
+outcome reward learns whether the answer is right, at the end of the solution. Every label is flipped with a chance of
+10 %: exact labels are never trained on.
 
     python recipes/text/rewards.py --model work/lm/model --solutions work/solutions --out work/rewards     # resumable
 
@@ -11,7 +12,8 @@ Writes ``prm`` and ``orm`` (folders), ``metrics.json`` (below, on dev solutions,
 
 - AUROC by operations: of steps behind a right prefix (prm), of their halves (prm, partial), of answers (orm, and the
   prm's least score);
-- pairwise: share of sibling steps of a right prefix, one right and one wrong, that the prm orders so.
+- pairwise: share of sibling steps of a right prefix, one right and one wrong, that the prm orders so; ties count half
+  (halves of steps are often the same).
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ from prunus.rewards import OutcomeReward, StepReward
 from prunus.worlds.arithmetic.expression import operations, parse
 
 IGNORED = -100
-INSIDE = 1 / 3  # weight of a token inside a step
+INSIDE = 0.2  # weight of a token inside a step
+AFTER = 0.2  # weight of a step behind a wrong one: its label is no news
+LAYERS = 2  # above those of the language model
 NAMES = ("wrong", "right")
 
 
@@ -48,11 +52,13 @@ class Solutions:
             row = json.loads(line)
             tokens = tokenizer(row["prompt"]).input_ids
             labels, weights = [IGNORED] * len(tokens), [0.0] * len(tokens)
-            for step, label in zip(row["completions"], row["labels"], strict=True):
+            parents = [True, *row["labels"]]
+            for step, label, parent in zip(row["completions"], row["labels"], parents):
                 piece = tokenizer(step + "\n").input_ids
                 tokens = tokens + piece
                 labels += [int(label ^ (rng.random() < noise))] * len(piece)
-                weights += [INSIDE] * (len(piece) - 1) + [1.0]
+                news = 1.0 if parent else AFTER
+                weights += [INSIDE * news] * (len(piece) - 1) + [news]
             # The solution ends without the last newline.
             self.rows.append((tokens, labels, weights, int(row["right"] ^ (rng.random() < noise))))
         self.rows.sort(key=lambda row: len(row[0]))
@@ -86,8 +92,11 @@ def train(name: str, kind: type, loss_of: object, data: Solutions, args: argpars
     torch.manual_seed(args.seed)
     config = LlamaConfig.from_pretrained(args.model)
     config.id2label, config.label2id = dict(enumerate(NAMES)), {name: i for i, name in enumerate(NAMES)}
-    config.classifier_dropout = 0.0
+    config.classifier_dropout, config.num_hidden_layers = 0.0, config.num_hidden_layers + LAYERS
     model = kind.from_pretrained(args.model, config=config).float()
+    for layer in model.model.layers[-LAYERS:]:
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
     model.train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.02)
     checkpoint, start = args.out / f"{name}.pt", 0
@@ -162,15 +171,15 @@ def measure(prm: StepReward, orm: OutcomeReward, folder: Path) -> dict:
             "steps": len(steps), "wrong": sum(not label for _, label in steps),
             "answers right": round(float(np.mean([a[2] for a in answers])), 3),
         }  # fmt: skip
-    ordered: list[bool] = []
-    halves_ordered: list[bool] = []
+    ordered: list[float] = []
+    halves_ordered: list[float] = []
     for row in map(json.loads, (folder / "siblings-dev.jsonl").read_text().splitlines()):
         before, labels = [f"{s}\n" for s in row["completions"]], np.array(row["labels"])
         texts = [Written([*before, f"{s}\n"]) for s in row["steps"]]
         halves = [Written([*before, s[: (len(s) + 1) // 2]], whole=False) for s in row["steps"]]
         for contents, out in ((texts, ordered), (halves, halves_ordered)):
             values = np.array([s.value for s in prm.score(contents, [row["prompt"].strip()] * len(contents))])
-            out += (values[labels][:, None] > values[~labels][None]).ravel().tolist()
+            out += ((np.sign(values[labels][:, None] - values[~labels][None]) + 1) / 2).ravel().tolist()
     metrics["siblings"] = {
         "pairwise": round(float(np.mean(ordered)), 3) if ordered else math.nan,
         "pairwise, partial": round(float(np.mean(halves_ordered)), 3) if ordered else math.nan,
@@ -184,7 +193,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="the language model whose layers to begin with")
     parser.add_argument("--solutions", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--noise", type=float, default=0.1)

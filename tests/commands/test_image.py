@@ -15,13 +15,13 @@ def test_it_writes_the_image_its_evidence_and_its_cost(tmp_path, capsys):
     out = tmp_path / "out"
     assert run("image", PROMPT, "--n", 6, "--out", out, "--json", "--quiet") == 0
     result = json.loads(capsys.readouterr().out)
-    # 6 seeds for 3 steps, round(0.4 * 6) = 2 for 4 more, round(0.4 * 2) = 1 for the other 13
-    assert result["chosen"]["nfe"] == 6 * 3 + 2 * 4 + 13 and result["plain"]["nfe"] == 20
+    # 6 seeds for 8 steps, round(0.3 * 6) = 2 for the other 12
+    assert result["chosen"]["nfe"] == 6 * 8 + 2 * 12 and result["plain"]["nfe"] == 20
     assert 0 <= result["chosen"]["judge"] <= 1
     assert Image.open(out / "image.png").size == Image.open(out / "plain.png").size == (64, 64)
     assert Image.open(out / "side-by-side.png").size[0] == 2 * 4 * 64 + 8
     assert (out / "contact-sheet.png").stat().st_size > 0
-    assert len(Tree.load(out).nodes) == 1 + 6 + 2 + 1 + 1
+    assert len(Tree.load(out).nodes) == 1 + 6 + 2
     assert run("image", PROMPT, "--out", out, "--quiet") == 2  # never overwritten
     assert "is not empty" in capsys.readouterr().err
     for command in (("report", out), ("video", "--resume", out)):

@@ -2,7 +2,9 @@
 
 import pytest
 
-from prunus.commands.methods import METHODS, parse_variant
+from prunus import pocket
+from prunus.commands.methods import METHODS, check_sampler, parse_variant, set_up
+from prunus.commands.models import load_generator
 from prunus.errors import SettingError
 from prunus.strategies import StreamT1
 
@@ -35,3 +37,10 @@ def test_a_variant_names_its_settings():
 def test_a_bad_variant_is_explained(text, message):
     with pytest.raises(SettingError, match=message):
         parse_variant(text)
+
+
+def test_a_reward_of_estimates_is_not_read_with_another_sampler():
+    setup = set_up("stream-t1-ttsnap", {})
+    check_sampler(setup, load_generator(pocket.path("video"), 3, "cpu", "float32", euler_steps=8))
+    with pytest.raises(SettingError, match="of 8 steps; give --euler-steps 8"):
+        check_sampler(setup, load_generator(pocket.path("video"), 3, "cpu", "float32"))

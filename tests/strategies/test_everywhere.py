@@ -17,11 +17,16 @@ from prunus.roles import FunctionReward
 from prunus.strategies import (
     AGGREGATES,
     DVTS,
+    MCTS,
     REBASE,
+    AdaptiveSampling,
     Beam,
     BestOfN,
+    EarlyRejection,
     Lookahead,
     ParticleFilter,
+    ProcessAdvantage,
+    ProcessRewardAgent,
     PruneSchedule,
     StreamT1,
     SuccessiveHalving,
@@ -80,6 +85,12 @@ STRATEGIES = [
     (SuccessiveHalving(4, (2, 4), inside=True), ("text",)),
     (TTSnap(BestOfN(4, "final"), PruneSchedule((1, 2), (0.5, 0.5)), "preview"), ("numbers", "video")),
     (StreamT1(), ("video",)),
+    (MCTS(iterations=5, parallel=2), ALL),
+    (EarlyRejection(2, 2, tau=2), ALL),
+    (EarlyRejection(2, 2, tau=1, survive=3), ALL),
+    (AdaptiveSampling(most=4), ALL),
+    (ProcessAdvantage(2, 2), ALL),
+    (ProcessRewardAgent(2, 2), ALL),
 ]
 
 
@@ -103,7 +114,7 @@ def test_it_finds_an_answer(request, strategy, kind, by):
     searching = Vote(strategy, by, answer=kind.answer) if by else strategy
     tree = search(PROMPT, kind.make(request), kind.rewards(strategy), searching)
     assert tree.result.status is Status.DONE and tree.best().output is not None
-    assert not tree.frontier  # nothing is left half grown
+    assert strategy.revisits or not tree.frontier  # nothing is left half grown
     assert not any(n.children for n in tree.nodes if n.status in (Status.DONE, Status.FAILED))
     assert tree.spent.generating.nfe == sum(n.cost.nfe for n in tree.nodes)
     if by and (votes := searching.votes(tree)):
@@ -115,8 +126,15 @@ def test_the_contract_is_kept_on_text(request, strategy):
     check_strategy(strategy, TEXT.make(request), TEXT.rewards(strategy), seeds=(0, 1))
 
 
+AGGREGATING = [  # the last two have rules of their own
+    s
+    for s, kinds in STRATEGIES
+    if "text" in kinds and hasattr(s, "aggregate") and not isinstance(s, ProcessAdvantage | ProcessRewardAgent)
+]
+
+
 @pytest.mark.parametrize("how", AGGREGATES)
-@pytest.mark.parametrize("strategy", [s for s, kinds in STRATEGIES if "text" in kinds], ids=repr)
+@pytest.mark.parametrize("strategy", AGGREGATING, ids=repr)
 def test_the_aggregate_decides_the_final_choice(request, strategy, how):
     step = FunctionReward(lambda text, prompt: draw(text) / 4, "step", View(1))  # the sum is a probability too
     for seed in range(3):

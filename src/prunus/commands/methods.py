@@ -27,7 +27,7 @@ class Method:
     options: tuple[str, ...] = ()
 
 
-def stream_t1_ttsnap(after: Sequence[int] = (2, 3), pruned_to: Sequence[float] = (0.5, 0.5), **inner: Any) -> TTSnap:
+def stream_t1_ttsnap(after: Sequence[int] = (4, 6), pruned_to: Sequence[float] = (0.5, 0.25), **inner: Any) -> TTSnap:
     """Stream-T1 that also prunes inside its chunks: after so many denoising steps to this share of the candidates."""
     return TTSnap(StreamT1(**inner), PruneSchedule(tuple(after), tuple(pruned_to)))
 

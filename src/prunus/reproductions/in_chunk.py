@@ -29,7 +29,7 @@ from prunus.worlds.sprites.judge import judge
 EULER_STEPS = 8
 SCHEDULE = PruneSchedule(after=(4, 6), keep=(0.5, 0.25))
 """Chosen on the dev split."""
-FIRST, FIRST_PRUNED = (8, 16, 32), (12, 24, 48)
+FIRST, FIRST_PRUNED = (4, 8, 16, 32), (6, 12, 24, 48)
 """Candidates of the first chunk: of beam and Stream-T1, and of pruned ones for about as many forwards."""
 FEW = "few steps: "
 DECIDER, SHORT = "clip-reward", "frame-reward"
@@ -158,6 +158,8 @@ def main() -> None:
             print(f"{name}: {said(mean(outcomes[name]))}, {nfe(outcomes[name]):.0f} NFE", flush=True)
     print("\n".join(["", *table(outcomes), ""]))
     for ours, baseline in (
+        ("Stream-T1 + in-chunk, 6", "Stream-T1, 4"),
+        ("Stream-T1 + in-chunk, 6", "Stream-T1, 8"),
         ("Stream-T1 + in-chunk, 12", "Stream-T1, 16"),
         ("Stream-T1 + in-chunk, 12", "Stream-T1, 16 and two lines"),
         ("Stream-T1 + in-chunk, 12", "Stream-T1, 8"),

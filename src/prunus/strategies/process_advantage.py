@@ -53,6 +53,7 @@ class ProcessAdvantage(Beam):
         super().__post_init__()
         require(self.alpha >= 0, "alpha", self.alpha, "at least 0")
         require(self.k >= 1, "k", self.k, "at least 1 sample")
+        require(self.aggregate == "last", "aggregate", self.aggregate, "last: a step's own success and progress count")
 
     @property
     def reads(self) -> tuple[str, ...]:
