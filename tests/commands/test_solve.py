@@ -156,9 +156,9 @@ def test_a_server_and_what_it_billed(there, capsys):
         Path("a.jsonl").write_text('{"prompt": "what is 3+4?", "answer": "7"}\n{"prompt": "and 1+1?", "answer": 2}\n')
         assert run("solve", "--data", "a.jsonl", *server, "--choose", "majority", *QUIET) == 0
         result = told(capsys)
-        assert result["server"] == site.url and result["usage"]["completion"] == sum(
-            a["tokens"] for a in result["answers"]
-        )
+        assert result["server"] == site.url
+        billed = sum(a["tokens"] for a in result["answers"])
+        assert 0 < billed <= result["usage"]["completion"]  # with what was asked to learn what the server can do
         assert all(a["right"] in (0, 1) for a in result["answers"])
         assert run("solve", PROMPT, *server, "--reward", "none", "--max-batch-tokens", 8, "--quiet") == 2
         assert "--max-batch-tokens is for local models" in capsys.readouterr().err
