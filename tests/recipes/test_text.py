@@ -35,7 +35,7 @@ def test_the_recipes_train_a_language_model_and_its_rewards(tmp_path):
     rates = run("pass_rates.py", "--model", model, "--operations", 2, "--problems", 2, "--samples", 4, smoke=False)
     assert set(json.loads(rates)) == {"operations", "pass@1", "pass@4", "no answer"}
 
-    assert "train.jsonl: 28" in run("solutions.py", "--model", model, "--out", solutions)
+    assert "train.jsonl: 56" in run("solutions.py", "--model", model, "--out", solutions)
     row = json.loads((solutions / "train.jsonl").read_text().splitlines()[0])
     assert row["prompt"].endswith("=?\n") and len(row["completions"]) == len(row["labels"])
     trained = run("rewards.py", "--model", model, "--solutions", solutions, "--out", rewards)

@@ -69,7 +69,7 @@ class Job:
     @classmethod
     def load(cls, folder: Path) -> Job:
         """Raises FileError if the folder holds no run."""
-        data = read_run(folder, "video")
+        data = {"euler_steps": None} | read_run(folder, "video")  # runs of before there was a choice
         try:
             return cls(**{f.name: data[f.name] for f in fields(cls)})
         except (KeyError, TypeError) as error:

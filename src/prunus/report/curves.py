@@ -17,6 +17,7 @@ COLOURS = (
     (140, 110, 20),
 )  # fmt: skip
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 480, 80, 24, 56, 64
+MARKED = 8  # points of a curve, at most, that are marked; a single one has no line
 FINE = 2  # drawn so much larger, then reduced: smooth lines
 
 
@@ -72,7 +73,10 @@ def write_curves(path: str | Path, curves: Sequence[Curve], y_title: str, x_titl
         bottom = [place(x, v.low) for x, v in zip(curve.at, curve.values, strict=True)]
         if bands:
             pen.polygon(top + bottom[::-1], fill=(*colour, 44))
-        pen.line([place(x, v.mean) for x, v in zip(curve.at, curve.values, strict=True)], colour, 3 * FINE, "curve")
+        middle = [place(x, v.mean) for x, v in zip(curve.at, curve.values, strict=True)]
+        pen.line(middle, colour, 3 * FINE, "curve")
+        for x, y in middle if len(middle) <= MARKED else ():
+            pen.ellipse((x - 5 * FINE, y - 5 * FINE, x + 5 * FINE, y + 5 * FINE), colour)
     rows = [curves[:4], curves[4:8]] if len(curves) > 5 else [curves]
     x, y = float(LEFT * FINE), (22 if len(rows) == 1 else 16) * FINE
     for curve, colour in zip(curves, COLOURS):

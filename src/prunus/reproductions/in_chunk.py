@@ -166,6 +166,7 @@ def main() -> None:
         ("Stream-T1 + in-chunk, 24", "Stream-T1, 16"),
         ("Stream-T1 + in-chunk, 48", "Stream-T1, 32"),
         ("Stream-T1 + in-chunk, 12", f"{FEW}Stream-T1, 16 and two lines"),
+        ("Stream-T1, 8", f"{FEW}Stream-T1, 16 and two lines"),
     ):
         if ours in outcomes and baseline in outcomes:
             less = 1 - nfe(outcomes[ours]) / nfe(outcomes[baseline])

@@ -16,15 +16,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeVar
 
 from prunus.errors import require
 from prunus.strategies.beam import Beam
 from prunus.tree import Node, Status, Tree
 
-Chance = TypeVar("Chance", float, np.ndarray)
+if TYPE_CHECKING:
+    import numpy as np
+
+Chance = TypeVar("Chance", float, "np.ndarray")
 
 
 def best_of_k(q: Chance, k: int) -> Chance:
@@ -34,6 +35,8 @@ def best_of_k(q: Chance, k: int) -> Chance:
 
 def progress(q: np.ndarray, q0: np.ndarray) -> np.ndarray:
     """A (n, t) = Q_h - Q_{h-1} for chances ``q`` (n, t) after each step and ``q0`` (n) of the prompt."""
+    import numpy as np
+
     return np.diff(q, axis=1, prepend=q0[:, None])
 
 
