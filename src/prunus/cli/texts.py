@@ -76,9 +76,10 @@ def solve(
 ) -> None:
     """Have a language model answer better by search; compare strategies by accuracy at equal tokens."""
     from prunus.commands.display import Show
-    from prunus.commands.solve import SolveJob, print_solved
+    from prunus.commands.solve import print_solved
     from prunus.commands.solve import resume as finish
     from prunus.commands.solve import solve as run
+    from prunus.commands.solve_job import SolveJob
 
     show = Show(quiet)
     if resume is not None:

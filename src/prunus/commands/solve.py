@@ -7,16 +7,17 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from prunus import __version__, pocket
 from prunus.budget import Budget
 from prunus.commands.display import Show, number, print_table
-from prunus.commands.output import Interrupted, Output, read_run, write_json
-from prunus.commands.problems import Judge, Problem, digest, read_problems, world_problems
-from prunus.commands.text_methods import CHOICES, fixed_settings, is_wide, text_reward, text_strategy
+from prunus.commands.output import Interrupted, Output, write_json
+from prunus.commands.problems import Judge, Problem, digest
+from prunus.commands.solve_job import BASELINE, SolveJob
+from prunus.commands.text_methods import CHOICES, fixed_settings, text_reward, text_strategy
 from prunus.errors import FileError, PrunusError, SettingError, require
 from prunus.report.curves import Curve, write_curves
 from prunus.reproductions.comparison import bootstrap
@@ -27,78 +28,6 @@ from prunus.search import Event, search_many
 from prunus.tree import Tree
 
 GROUP = 16  # so many problems share their batches
-BASELINE = "best-of-n"
-WIDTHS = (2, 4, 8, 16)
-
-
-@dataclass(frozen=True)
-class SolveJob:
-    """All that a run needs to be made again, or to go on: ``run.json``."""
-
-    prompt: str | None = None
-    data: str | None = None
-    fields: dict[str, str] = field(default_factory=dict)
-    world: str | None = None
-    split: str = "dev"
-    operations: int | None = None
-    limit: int | None = None
-    check: str | None = None
-    strategies: list[str] = field(default_factory=lambda: ["beam"])
-    widths: list[int] = field(default_factory=list)
-    options: dict[str, int] = field(default_factory=dict)
-    choose: str = "best"
-    budget: str | None = None
-    seed: int = 0
-    model: str | None = None
-    server: str | None = None
-    chat: bool | None = None
-    writing: dict[str, Any] = field(default_factory=dict)
-    """Settings of the generator that the user gave: step, stop, temperature, max_tokens, max_step, ..."""
-    reward: str | None = None
-    device: str = "cpu"
-    dtype: str = "float32"
-
-    @classmethod
-    def load(cls, folder: Path) -> tuple[SolveJob, str]:
-        """A run's job, and the digest of its problems. Raises FileError if the folder holds none."""
-        data = read_run(folder, "solve")
-        try:
-            return cls(**{f.name: data[f.name] for f in fields(cls)}), data["problems"]
-        except (KeyError, TypeError) as error:
-            raise FileError(f"{folder / 'run.json'} is damaged ({error}); the run cannot go on") from error
-
-    @property
-    def single(self) -> bool:
-        """Whether this is one prompt, whose tree is kept."""
-        return self.prompt is not None and len(self.runs) == 1
-
-    @property
-    def compares(self) -> bool:
-        return len(self.strategies) > 1 or bool(self.widths)
-
-    @property
-    def runs(self) -> list[tuple[str, int | None]]:
-        """(strategy, width) of all that is run; a width of None is the strategy's own."""
-        if not self.compares:
-            return [(self.strategies[0], None)]
-        names = list(dict.fromkeys([BASELINE, *self.strategies]))  # what it costs is what the others may spend
-        widths = self.widths or list(WIDTHS)
-        options = {k: v for k, v in self.options.items() if k != "n"}
-        return [(s, w) for s in names for w in (widths if is_wide(s, options) else [None])]
-
-    def problems(self) -> list[Problem]:
-        if self.data is not None:
-            return read_problems(Path(self.data), self.fields, self.limit)
-        if self.prompt is not None:
-            return [Problem(self.prompt)]
-        assert self.world is not None
-        return world_problems(self.world, self.split, self.operations, self.limit)
-
-    @property
-    def judged_by(self) -> str | None:
-        """The world that judges: the one asked for, or the packaged model's, of a bare prompt."""
-        bare = self.prompt is not None and self.model is None and self.server is None
-        return "arithmetic" if bare else self.world
 
 
 def solve(job: SolveJob, out: Path | None, force: bool, show: Show) -> dict[str, Any]:
