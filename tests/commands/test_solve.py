@@ -178,7 +178,7 @@ def test_a_server_and_what_it_billed(there, capsys):
         ((PROMPT, "--step", "re:(", *TRUTH), "is not a regular expression"),
         ((PROMPT, "--field", "text=a"), "--field 'text' is unknown"),
         ((PROMPT, "--model", ".", *TRUTH), "cannot be loaded as a causal language model"),
-        ((PROMPT, "--model", "nowhere"), "no reward is packaged for this model"),
+        ((PROMPT, "--strategy", "beam"), "needs a reward; give --reward"),
         ((PROMPT, "--server", "http://127.0.0.1:9/v1", *TRUTH), "a server needs the name of its model"),
         ((PROMPT, "--reward", "user_rewards:broken"), "no such number"),
         (("--data", "absent.jsonl"), "cannot be read"),

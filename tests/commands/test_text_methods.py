@@ -54,7 +54,7 @@ def test_rewards_by_name_folder_and_path(tmp_path):
     assert (type(steps).__name__, steps.name) == ("StepReward", "steps")
     assert (type(whole).__name__, whole.name) == ("OutcomeReward", "whole")
     assert text_reward("prunus.commands.text_methods:nothing", "cpu").name == "nothing"
-    with pytest.raises(SettingError, match="is no folder; take prm"):
+    with pytest.raises(SettingError, match="is no folder; take a folder"):
         text_reward("snake", "cpu")
     with pytest.raises(ModelError, match=r"has no config\.json"):
         text_reward(str(tmp_path), "cpu")

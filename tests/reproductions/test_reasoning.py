@@ -60,5 +60,5 @@ def test_rows_that_are_there_are_not_made_again(generator, tmp_path, capsys):
 
 def test_the_command_explains_what_it_refuses(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        reasoning.main(["--methods", "magic", "--out", str(tmp_path)])
+        reasoning.main(["--methods", "magic", "--reward", "x", "--out", str(tmp_path)])
     assert "methods magic are unknown; take best-of-n" in capsys.readouterr().err

@@ -20,7 +20,7 @@ STRATEGY_HELP = (
 )
 WIDTHS_HELP = "Compare at these numbers of candidates: n, keep x branch, or a quarter of the iterations."
 TEXT_REWARD_HELP = (
-    "prm, orm, none, a folder for token or sequence classification, or package.module:Name: a prunus.Reward or a "
+    "A folder for token or sequence classification, or package.module:Name: a prunus.Reward or a "
     "function f(text, prompt) -> float, higher is better."
 )
 STEP_HELP = "What ends a step: a text (\\n is a line's end), a number of tokens, or re: and a regular expression."
@@ -39,9 +39,16 @@ def solve(
     operations: Annotated[int | None, typer.Option(help="Only those with so many operations: 2 to 8.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many problems.")] = None,
     check: Annotated[str | None, typer.Option(help=CHECK_HELP)] = None,
-    strategy: Annotated[str, typer.Option(help=STRATEGY_HELP)] = "beam",
+    strategy: Annotated[
+        str | None, typer.Option(help=STRATEGY_HELP, show_default="beam with a reward, else best-of-n")
+    ] = None,
     widths: Annotated[str | None, typer.Option(help=WIDTHS_HELP, show_default="2,4,8,16 for several")] = None,
-    choose: Annotated[str, typer.Option(help="best (by the reward), majority or weighted (votes).")] = "best",
+    choose: Annotated[
+        str | None,
+        typer.Option(
+            help="best (by the reward), majority or weighted (votes).", show_default="best with a reward, else majority"
+        ),
+    ] = None,
     keep: Annotated[int | None, typer.Option(min=1, help="Candidates that survive a step.")] = None,
     branch: Annotated[int | None, typer.Option(min=1, help="Children of each survivor.")] = None,
     first: Annotated[int | None, typer.Option(min=1, help="Candidates of the first step (beam).")] = None,
@@ -59,7 +66,7 @@ def solve(
             "--chat/--raw", help="The prompt as a turn of a chat, or as it is.", show_default="the tokenizer's"
         ),
     ] = None,
-    reward: Annotated[str | None, typer.Option(help=TEXT_REWARD_HELP, show_default="the packaged prm")] = None,
+    reward: Annotated[str | None, typer.Option(help=TEXT_REWARD_HELP, show_default="none: votes")] = None,
     step: Annotated[str | None, typer.Option(help=STEP_HELP, show_default="\\n")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A text that ends an answer.", show_default=False)] = None,
     temperature: Annotated[float | None, typer.Option(min=0, help="Of tokens; 0 is greedy.")] = None,
@@ -101,10 +108,10 @@ def solve(
             operations=operations,
             limit=limit,
             check=check,
-            strategies=[name.strip() for name in _split_variants(strategy)],
+            strategies=[name.strip() for name in _split_variants(strategy or ("beam" if reward else "best-of-n"))],
             widths=_numbers("--widths", widths) if widths else [],
             options=given(keep=keep, branch=branch, first=first, n=n),
-            choose=choose,
+            choose=choose or ("best" if reward else "majority"),
             budget=budget,
             seed=seed,
             model=model,

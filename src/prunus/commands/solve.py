@@ -98,20 +98,16 @@ def _generator(job: SolveJob) -> Generator:
 
 
 def _reward(job: SolveJob) -> Reward:
-    """The user's, or the packaged one of the packaged model. Voting by majority and plain generation need none."""
-    name = job.reward
-    if name is None:
-        needless = job.choose == "majority" and set(job.strategies) <= {BASELINE, "plain"}
-        if needless or job.strategies == ["plain"]:
-            name = "none"
-        elif job.model is None and job.server is None:
-            name = "prm"
-        else:
-            raise SettingError(
-                "no reward is packaged for this model; give --reward (a classification folder or package.module:Name), "
-                "or take --strategy best-of-n --choose majority, which needs none"
-            )
-    return text_reward(name, job.device)
+    """The user's. Voting by majority and plain generation need none."""
+    if job.reward is not None:
+        return text_reward(job.reward, job.device)
+    needless = job.choose == "majority" and set(job.strategies) <= {BASELINE, "plain"}
+    if not needless and job.strategies != ["plain"]:
+        raise SettingError(
+            f"--strategy {','.join(job.strategies)} --choose {job.choose} needs a reward; give --reward (a folder for "
+            "token or sequence classification, or package.module:Name), or take --strategy best-of-n --choose majority"
+        )
+    return text_reward("none", job.device)
 
 
 # ---- running ---------------------------------------------------------------------------------------------------------

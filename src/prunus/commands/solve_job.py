@@ -27,10 +27,10 @@ class SolveJob:
     operations: int | None = None
     limit: int | None = None
     check: str | None = None
-    strategies: list[str] = field(default_factory=lambda: ["beam"])
+    strategies: list[str] = field(default_factory=lambda: ["best-of-n"])
     widths: list[int] = field(default_factory=list)
     options: dict[str, int] = field(default_factory=dict)
-    choose: str = "best"
+    choose: str = "majority"
     budget: str | None = None
     seed: int = 0
     model: str | None = None

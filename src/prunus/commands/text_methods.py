@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prunus import pocket
 from prunus.commands.methods import Method, find_reward, parse_variant
 from prunus.errors import ModelError, SettingError
 from prunus.roles import WHOLE, FunctionReward, Reward, Strategy
@@ -97,17 +96,17 @@ def nothing(text: str, prompt: str) -> float:
 
 
 def text_reward(name: str, device: str) -> Reward:
-    """``prm`` or ``orm`` (the packaged ones), ``none``, a classification folder, or ``package.module:Name``.
+    """``none``, a classification folder, or ``package.module:Name``.
 
     A folder for token classification scores steps, one for sequence classification whole texts. Raises SettingError or
     ModelError.
     """
     if name == "none":
         return FunctionReward(nothing, "none")
-    folder = pocket.path(name) if name in ("prm", "orm") else Path(name)
+    folder = Path(name)
     if not folder.is_dir():
         if ":" not in name:
-            raise SettingError(f"--reward {name!r} is no folder; take prm, orm, none, a folder or package.module:Name")
+            raise SettingError(f"--reward {name!r} is no folder; take a folder, package.module:Name or none")
         return find_reward(name, WHOLE)
     from prunus.rewards import OutcomeReward, StepReward
 
@@ -117,5 +116,5 @@ def text_reward(name: str, device: str) -> Reward:
         raise ModelError(f"{folder} has no config.json that names its architecture ({error})") from None
     for ending, reward in (("TokenClassification", StepReward), ("SequenceClassification", OutcomeReward)):
         if ending in kind:
-            return reward.load(folder, device, name=name if folder.parent == Path() else folder.name)
+            return reward.load(folder, device, name=folder.name)
     raise ModelError(f"{folder} is a {kind}; a reward is a model for token or sequence classification")

@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--noise", type=_numbers(float), default=[0.0], help="deviations on logits, with commas")
     parser.add_argument("--cost", choices=("flops", "tokens"), default="flops", help="what is equal")
     parser.add_argument("--model", type=Path, help="a text model's folder (default: the packaged one)")
-    parser.add_argument("--reward", help="prm, orm, a folder or package.module:Name", default="prm")
+    parser.add_argument("--reward", required=True, help="a folder or package.module:Name")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the rows, results and pictures")
     args = parser.parse_args(arguments)
     from prunus.commands.models import quiet_libraries  # the entry point stands where the command line does
