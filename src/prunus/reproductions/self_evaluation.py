@@ -11,7 +11,7 @@ Adaptive sampling with the paper's rule is held against
   sample for the claim to hold;
 - best-of-n with at least its FLOPs, n being a whole number.
 
-``TAU`` was chosen on the dev split. The rows show other thresholds, the rule 1 - s^k for all that is left, and an
+``TAU`` is the paper's. The rows show other thresholds, the rule 1 - s^k for all that is left, and an
 oracle whose s is the truth: a wrong answer's chance that a fresh one is no better is 1 - p, a right one's is 1.
 """
 
