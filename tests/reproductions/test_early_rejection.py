@@ -7,7 +7,7 @@ from prunus.budget import Cost
 from prunus.generators.text import TextGenerator
 from prunus.generators.text_model import TextModel
 from prunus.reproductions import early_rejection
-from prunus.reproductions.claim import Trial, claim
+from prunus.reproductions.claim import Trial
 from prunus.reproductions.comparison import Outcome
 from prunus.roles import FunctionReward
 from prunus.score import Score
@@ -42,7 +42,7 @@ def test_the_miniature_runs_and_saves_tokens():
     rows = {row["method"]: row for row in evidence.rows}
     assert len(rows) == 8 and all(set(evidence.columns) <= set(row) for row in rows.values())
     assert rows["early rejection"]["tokens"] < rows["beam"]["tokens"]
-    assert claim("41").measure is early_rejection.measure
+    assert early_rejection.CLAIM.paper == 41
 
 
 def test_lots_say_nothing_and_are_the_same_for_the_same_text():

@@ -3,7 +3,7 @@
 from prunus import pocket
 from prunus.generators.text import TextGenerator
 from prunus.reproductions import rest_mcts
-from prunus.reproductions.claim import Trial, claim
+from prunus.reproductions.claim import Trial
 from prunus.roles import FunctionReward
 from prunus.worlds import arithmetic
 
@@ -22,4 +22,4 @@ def test_the_miniature_runs_at_equal_cost():
     assert evidence.settings["n"] == evidence.settings["votes"]  # a function costs nothing
     assert [f.baseline for f in evidence.findings] == ["best-of-n", "majority"]
     assert ours["right"] >= rows["one sample"]["right"]
-    assert claim("61").measure is rest_mcts.measure
+    assert rest_mcts.CLAIM.paper == 61
