@@ -3,9 +3,10 @@
 The process reward begins as the language model's own layers, which know what should come next, and two more above
 them, which do nothing at first. It learns in two parts, one optimiser and one learning rate through both:
 
-1. on fresh solutions of a weak solver (``prunus.worlds.arithmetic.weak_solution``), exactly labelled: at every token,
-   can the text so far still be right in every step? A second head, which is thrown away, names the token at which it
-   ceases to be: without it the network does not find out that it must compare a token with what should have come;
+1. on fresh solutions of a weak solver (``prunus.worlds.arithmetic.weak_solution``), in some of which a digit is then
+   changed or lost, exactly labelled: at every token, can the text so far still be right in every step? A second head,
+   which is thrown away, names the token at which it ceases to be: without it the network does not find out that it must
+   compare a token with what should have come;
 2. on samples of the language model, each step's label flipped with a chance of 10 %: at the end of its separator and,
    with less weight, at every token inside the step, where it foretells how a step will come out.
 
@@ -56,6 +57,7 @@ AFTER = 0.2  # weight of a step behind a wrong one: its label is no news
 LAYERS = 2  # above those of the language model
 NAMES = ("wrong", "right")
 BLOCK = 16  # batches whose rows are sorted by length together, so that little is padding
+SCRIBBLED = 0.25  # share of the weak solver's solutions in which a digit is changed or lost
 WRONG_TOKENS = 10.0  # weight of the rare token at which a text ceases to be right
 
 
@@ -104,14 +106,24 @@ def batches(rows: list[Row], size: int, rng: np.random.Generator) -> list[list[R
     return [chunks[i] for i in rng.permutation(len(chunks))]
 
 
+def scribbled(solution: str, rng: np.random.Generator) -> str:
+    """The solution with one digit changed, or lost."""
+    places = [i for i, character in enumerate(solution) if character.isdigit()]
+    at = places[rng.integers(len(places))]
+    digit = "" if rng.random() < 0.3 else str((int(solution[at]) + int(rng.integers(1, 10))) % 10)
+    return solution[:at] + digit + solution[at + 1 :]
+
+
 def weak(texts: Texts, args: argparse.Namespace, start: int) -> Iterator[list[Row]]:
-    """Batches of the weak solver's solutions, from step ``start`` on; long problems come in over the first third."""
+    """Batches of the weak solver's solutions, from step ``start`` on; in a first run long problems come in slowly."""
     for block in range(start // BLOCK, -(-args.weak_steps // BLOCK)):
         rng = np.random.default_rng([args.seed, 2, block])
         rows = []
         for _ in range(BLOCK * args.batch):
-            prompt = problem(rng, block * BLOCK / args.weak_steps)
-            rows.append(texts.row(prompt, arithmetic.weak_solution(prompt, rng, args.mistakes) + "\n", rng))
+            prompt = problem(rng, 1 if args.start else block * BLOCK / args.weak_steps)
+            solution = arithmetic.weak_solution(prompt, rng, args.mistakes)
+            solution = scribbled(solution, rng) if rng.random() < SCRIBBLED else solution
+            rows.append(texts.row(prompt, solution + "\n", rng))
         yield from batches(rows, args.batch, rng)[max(0, start - block * BLOCK) :]
 
 
@@ -139,7 +151,7 @@ def padded(rows: list[list], value: float) -> torch.Tensor:
 def step_loss(model: torch.nn.Module, turn: torch.nn.Module, rows: list[Row], exact: bool) -> torch.Tensor:
     tokens, labels = padded([r.tokens for r in rows], 0), padded([r.labels for r in rows], IGNORED)
     weights = padded([r.weights for r in rows], 0.0)
-    hidden = model.model(input_ids=tokens).last_hidden_state  # what stands behind a token does not matter to it
+    hidden = model.run(input_ids=tokens).last_hidden_state  # what stands behind a token does not matter to it
     losses = F.cross_entropy(model.score(hidden).transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
     loss = (losses * weights).sum() / weights.sum()
     if exact:
@@ -223,6 +235,9 @@ def train_step_reward(tokenizer: AutoTokenizer, args: argparse.Namespace) -> tor
     for layer in model.model.layers[-LAYERS:]:
         torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
         torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    if args.start:
+        model = LlamaForTokenClassification.from_pretrained(args.start).float()
+    object.__setattr__(model, "run", torch.compile(model.model, dynamic=True) if args.compile else model.model)
     turn = torch.nn.Linear(model.config.hidden_size, 1)
     steps = args.weak_steps + args.steps
     training = Training("prm", torch.nn.ModuleList([model, turn]), steps, args.rate, args.out)
@@ -318,6 +333,8 @@ def main() -> None:
     parser.add_argument("--mistakes", type=float, default=0.2, help="share of lines that the weak solver gets wrong")
     parser.add_argument("--noise", type=float, default=0.1, help="share of the sampled steps whose label is flipped")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="a process reward to go on from, instead of the language model")
+    parser.add_argument("--compile", action="store_true", help="train faster, after half a minute")
     parser.add_argument("--smoke", action="store_true", help="a few steps, to see that everything runs")
     args = parser.parse_args()
     if args.smoke:

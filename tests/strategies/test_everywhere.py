@@ -72,8 +72,9 @@ VIDEO = Kind(video, lambda name, frames: float(frames.mean()) % 1, lambda frames
 
 def language_model(request):
     """A tiny network of a real architecture, a step of which is three tokens."""
-    from prunus.generators.text import TextGenerator
     from tiny_text import model
+
+    from prunus.generators.text import TextGenerator
 
     return TextGenerator(model("llama"), 3, max_tokens=11)
 
