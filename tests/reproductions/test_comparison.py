@@ -6,7 +6,7 @@ import pytest
 
 from prunus import Cost
 from prunus.errors import SettingError
-from prunus.reproductions.comparison import Interval, Outcome, bootstrap, equal_cost_n, table
+from prunus.reproductions.comparison import Interval, Outcome, bootstrap, equal_cost_n, run_at_equal_cost, table
 
 
 def outcome(prompt, judge, reward=0.0, seed=0, flops=10):
@@ -87,3 +87,15 @@ def test_without_a_judge_the_reward_is_compared():
     outcomes = {"best-of-n": [outcome("a", None, 1.0)], "beam": [outcome("a", None, 1.5)]}
     beam = table(outcomes)[1]
     assert beam.judge is None and beam.gap is None and beam.against.mean == 0.5
+
+
+def test_candidates_that_share_a_prompt_are_cheaper_and_get_more():
+    """One spends 10, of which 6 are the prompt's: 5 cost 26, not 50, and as much as 41 is spent by 9 of them."""
+    tried = []
+
+    def run(n):
+        tried.append(n)
+        return [outcome("a", 1.0, flops=6 + 4 * n)]
+
+    assert run_at_equal_cost(41, 10, run) == 9 and tried == [5, 8, 9]
+    assert run_at_equal_cost(10, 10, run) == 1

@@ -102,6 +102,21 @@ def equal_cost_n(dearest: float, one: float) -> int:
     return max(1, math.ceil(dearest / one - 1e-9))
 
 
+def flops(outcomes: Sequence[Outcome]) -> int:
+    return sum(o.cost.flops for o in outcomes)
+
+
+def run_at_equal_cost(ours: float, one: float, run: Callable[[int], Sequence[Outcome]]) -> int:
+    """Run with as many candidates as spend at least ``ours`` FLOPs, and return how many; ``one`` spends a single one.
+
+    n candidates that share a prompt, which is read once, cost less than n times one.
+    """
+    n = equal_cost_n(ours, one)
+    while (spent := flops(run(n))) < ours:
+        n = max(n + 1, equal_cost_n(ours, spent / n))
+    return n
+
+
 def bootstrap(groups: Sequence[Sequence[float]], draws: int = 10_000, seed: int = 0) -> Interval:
     """The mean of all values and its 95 % interval; whole groups (the values of one prompt) are drawn again."""
     kept = [np.asarray(g, float) for g in groups if len(g)]

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from prunus.reproductions.claim import Claim, Evidence, Finding, Trial
-from prunus.reproductions.comparison import Interval, Outcome, bootstrap, equal_cost_n, run_method, table
+from prunus.reproductions.comparison import Interval, Outcome, bootstrap, flops, run_at_equal_cost, run_method, table
 from prunus.roles import Generator, Reward, Strategy
 from prunus.tree import seed_of
 from prunus.worlds import arithmetic
@@ -70,10 +70,11 @@ def study(trial: Trial, four: Generator, one: Generator, reward: Reward) -> Evid
     def judged(text: Any, prompt: str) -> float:
         return arithmetic.judge(text, prompt).value if text.whole else 0.0
 
-    def run(arm: str, generator: Generator, strategy: Strategy, rewards: Sequence[Reward]) -> None:
+    def run(arm: str, generator: Generator, strategy: Strategy, rewards: Sequence[Reward]) -> list[Outcome]:
         trial.say(f"{arm}: {len(prompts) * len(seeds)} solutions")
         strategies[arm] = strategy
         outcomes[arm] = run_method(prompts, seeds, generator, rewards, strategy, name, judged)
+        return outcomes[arm]
 
     for lines, generator, tau in (("", four, TAU), (", one line", one, LINE_TAU)):
         run(BEAM + lines, generator, Beam(KEEP, BRANCH, reward=name), [reward])
@@ -81,8 +82,9 @@ def study(trial: Trial, four: Generator, one: Generator, reward: Reward) -> Evid
         by_lot = EarlyRejection(KEEP, BRANCH, tau, reward=name, preview="lots")
         run(LOTS + lines, generator, by_lot, [reward, Lots()])
     run("plain", four, BestOfN(1, name), [reward])
-    n = equal_cost_n(flops(outcomes[OURS]), flops(outcomes["plain"]))
-    run("best-of-n", four, BestOfN(n, name), [reward])
+    n = run_at_equal_cost(
+        flops(outcomes[OURS]), flops(outcomes["plain"]), lambda n: run("best-of-n", four, BestOfN(n, name), [reward])
+    )
 
     times = fewer_tokens(outcomes[OURS], outcomes[BEAM])
     over = Interval(times.mean - 1, times.low - 1, times.high - 1)
@@ -102,10 +104,6 @@ def study(trial: Trial, four: Generator, one: Generator, reward: Reward) -> Evid
         for row in table(outcomes, BEAM)
     ]  # fmt: skip
     return Evidence(findings, settings, rows, ("method", "right", "tokens", "against lots"))
-
-
-def flops(some: Sequence[Outcome]) -> int:
-    return sum(o.cost.flops for o in some)
 
 
 def tokens(some: Sequence[Outcome]) -> float:

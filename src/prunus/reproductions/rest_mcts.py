@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from prunus.reproductions.claim import Claim, Evidence, Finding, Trial
-from prunus.reproductions.comparison import Outcome, equal_cost_n, run_method, table
+from prunus.reproductions.comparison import Outcome, flops, run_at_equal_cost, run_method, table
 from prunus.reproductions.long_videos import NOTHING
 from prunus.roles import Reward, Strategy
 from prunus.strategies import BestOfN, Vote
@@ -49,21 +49,19 @@ def study(trial: Trial, generator: TextGenerator, reward: Reward) -> Evidence:
     def judged(text: Any, prompt: str) -> float:
         return arithmetic.judge(text, prompt).value if answer(text) is not None else 0.0
 
-    def run(name: str, strategy: Strategy, by: Reward = reward) -> None:
+    def run(name: str, strategy: Strategy, by: Reward = reward) -> list[Outcome]:
         trial.say(f"{name}: {len(prompts)} problems")
         strategies[name] = strategy
         outcomes[name] = run_method(prompts, seeds, generator, [by], strategy, by.name, judged)
-
-    def samples(one: str) -> int:
-        return equal_cost_n(*(sum(o.cost.flops for o in outcomes[name]) for name in (OURS, one)))
+        return outcomes[name]
 
     run("one sample", BestOfN(1))
     run("one sample, not scored", BestOfN(1), NOTHING)
     run(OURS, MCTS(ITERATIONS, gate=None))
     run(f"{OURS}, gate 0.9", MCTS(ITERATIONS))
-    n, votes = samples("one sample"), samples("one sample, not scored")
-    run("best-of-n", BestOfN(n))
-    run("majority", Vote(BestOfN(votes), answer=answer), NOTHING)
+    ours, one, free = (flops(outcomes[name]) for name in (OURS, "one sample", "one sample, not scored"))
+    n = run_at_equal_cost(ours, one, lambda n: run("best-of-n", BestOfN(n)))
+    votes = run_at_equal_cost(ours, free, lambda n: run("majority", Vote(BestOfN(n), answer=answer), NOTHING))
     findings = [difference(outcomes, baseline) for baseline in ("best-of-n", "majority")]
     settings = {
         "split": trial.split, "model": "lm", "operations": "6 and 8", "prompts": len(prompts), "n": n, "votes": votes,
