@@ -246,7 +246,8 @@ def test_the_log_has_each_request_and_neither_prompts_nor_keys(server, caplog):
         )
         time.sleep(0.1)
     text = "\n".join(logs.JSONLines().format(record) for record in caplog.records)
-    first, second = (json.loads(line) for line in text.splitlines())
+    lines = {line["request_id"]: line for line in map(json.loads, text.splitlines())}
+    first, second = lines["r1"], lines["r2"]
     told = [[line[name] for name in ("request_id", "route", "status", "key")] for line in (first, second)]
     assert told == [["r1", "/v1/fail", 500, owner_of(KEY)], ["r2", "/v1/echo", 401, ""]]
     assert first["error"] == "ValueError" and any("fail_late" in at for at in first["at"]) and first["level"] == "error"
