@@ -233,6 +233,7 @@ def test_an_answer_that_takes_too_long_is_given_up(server, slow):
         assert answer.headers["Retry-After"] == "3"
     finally:
         slow.gate.set()
+    assert server.post("/score", {"model": "slow", "text_1": "p", "text_2": "a"}).status_code == 200
 
 
 def test_metrics_tell_of_texts_batches_and_seconds(server):
