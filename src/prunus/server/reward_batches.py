@@ -16,7 +16,7 @@ from typing import Any
 
 from prunus.errors import SearchError
 from prunus.rewards.step_reward import StepReward
-from prunus.roles import Reward
+from prunus.roles import Failed, Reward
 from prunus.score import Score
 from prunus.server.errors import Refusal
 from prunus.server.model_thread import ModelThread
@@ -177,10 +177,10 @@ def _of_steps(text: Text, scores: Sequence[float]) -> Rated:
     return Rated(steps[-1] if steps else float("nan"), tuple(steps))
 
 
-def _value(score: Score | float | None) -> float:
+def _value(score: Score | float | Failed | None) -> float:
     if isinstance(score, Score):
         return score.value
-    return float("nan") if score is None else float(score)
+    return float("nan") if score is None or isinstance(score, Failed) else float(score)
 
 
 def _fail(request: _Request, error: Exception) -> None:
