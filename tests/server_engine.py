@@ -81,7 +81,7 @@ def engine(watch=None, merge=True, **limits):
     try:
         yield made
     finally:
-        made.drain(0.0, lambda running: None)
+        made.drain(0.0, lambda running: "")
         made.models.close()
 
 

@@ -99,6 +99,11 @@ class TextGenerator(Generator):
         """Those that share a model, whatever else they are set to: a candidate keeps the settings it began with."""
         return (TextGenerator, id(self.model))
 
+    @property
+    def longest(self) -> int:
+        """Tokens that an answer may have, unless the prompt leaves no room for them."""
+        return self._max_tokens or self._total or MAX_TOKENS
+
     def adjusted(
         self,
         *,

@@ -101,8 +101,11 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="prunus-searches", daemon=True)
         self._thread.start()
 
-    def submit(self, jobs: Sequence[Job], listen: Watch, seconds: float | None = None) -> list[Running]:
-        """Take all of these searches or none, for at most so many seconds each. Raises Refusal, 429 or 503."""
+    def submit(self, jobs: Sequence[Job], listen: Sequence[Watch], seconds: float | None = None) -> list[Running]:
+        """Take all of these searches or none, each with its listener, for at most so many seconds.
+
+        Raises Refusal, 429 or 503.
+        """
         ends = time.monotonic() + (seconds or self.limits.seconds)
         with self._lock:
             if self._closed:
@@ -116,7 +119,7 @@ class Engine:
                     code="queue_full",
                     retry_after=self.time_to_wait(),
                 )
-            taken = [Running(job, listen, ends) for job in jobs]
+            taken = [Running(job, ear, ends) for job, ear in zip(jobs, listen, strict=True)]
             self.waiting.extend(taken)
             self._ended.clear()
         self._inbox.put(lambda: self._arrived(taken))
@@ -136,8 +139,11 @@ class Engine:
         """Nodes that hold a state, those of cancelled searches whose call still runs among them."""
         return sum(running.states for running in list(self.running.values()))
 
-    def drain(self, seconds: float, save: Callable[[Running], None]) -> None:
-        """Take no more; let what was taken finish within so many seconds; then stop the rest and save the trees."""
+    def drain(self, seconds: float, save: Callable[[Running], str]) -> None:
+        """Take no more; let what was taken finish within so many seconds; then stop the rest.
+
+        ``save`` is given those that had begun, and says under what name their trees are kept.
+        """
         with self._lock:
             self._closed = True
         self._ended.wait(seconds)
@@ -145,12 +151,13 @@ class Engine:
 
         def stop() -> None:
             for running in [*self.running.values(), *self.waiting]:
+                message = "the server is stopping"
                 if not running.over and running.tree is not None:
                     try:
-                        save(running)
+                        message += f"; what had grown is kept as {save(running)}"
                     except Exception as error:
                         log("tree not saved", **where(error))
-                self._end(running, "stopped", Refusal(503, "the server is stopping", code="stopping", retry_after=5))
+                self._end(running, "stopped", Refusal(503, message, code="stopping", retry_after=5))
             stopped.set_result(None)
 
         if self._thread is not None and self._thread.is_alive():
