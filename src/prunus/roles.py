@@ -6,7 +6,7 @@ Each is a small base class whose defaults suit simple cases; a foreign thing is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -88,6 +88,12 @@ class Generator:
 
     name: str = "generator"
     how: ClassVar[type[How]] = How
+    remote: ClassVar[bool] = False  # a call waits for another machine; several may be under way at a time
+
+    @property
+    def family(self) -> Hashable:
+        """Generators of one family may grow and render each other's nodes in one call. By default each is its own."""
+        return id(self)
 
     def begin(self, prompt: str) -> Any:
         """The empty candidate's state. Raises PromptError for a prompt that it does not understand."""
@@ -152,6 +158,7 @@ class Reward:
     view: View = WHOLE
     range: str = "unbounded"
     reads_on: bool = False
+    remote: ClassVar[bool] = False  # as a generator's
 
     def score(self, contents: Sequence[Any], prompts: Sequence[str]) -> Sequence[Score | float]:
         """One score per content, in order; higher is better. None: it has none. Failed: the candidate fails."""

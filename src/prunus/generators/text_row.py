@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 class TextState:
     """A partial answer as its children need it: an immutable value, but for what is read at most once.
 
-    ``pending`` tokens were written, or are the prompt, and not read yet. ``logits`` (vocabulary) are those of the next
-    token, known when there are none. ``text`` is the end of what was written, as long as the longest stop string.
+    ``writer`` is the generator that began it, whose settings it keeps in whatever batch it grows. ``pending`` tokens
+    were written, or are the prompt, and not read yet. ``logits`` (vocabulary) are those of the next token, known when
+    there are none. ``text`` is the end of what was written, as long as the longest stop string.
     """
 
+    writer: TextGenerator
     context: Any
     pending: tuple[int, ...]
     detokenizer: Detokenizer
@@ -49,9 +51,10 @@ class TextState:
 class TextRow:
     """One ask on its way: what it has written of its step so far, and why it ended."""
 
-    def __init__(self, generator: TextGenerator, ask: Ask, read: Cost) -> None:
-        self.generator, self.ask, self.read = generator, ask, read
+    def __init__(self, ask: Ask, read: Cost) -> None:
+        self.ask, self.read = ask, read
         self.parent: TextState = ask.parent.state
+        self.generator = generator = self.parent.writer
         self.depth = ask.parent.depth + ask.parent.boundary
         assert isinstance(ask.how, TextHow)
         self.temperature = generator.sampling.temperature if ask.how.temperature is None else ask.how.temperature
@@ -115,7 +118,7 @@ class TextRow:
         }
         tail = generator.tail(self.before + self.text)
         state = TextState(
-            self.context, (self.tokens[-1],), self.detokenizer, parent.most, parent.count + self.now, tail
+            generator, self.context, (self.tokens[-1],), self.detokenizer, parent.most, parent.count + self.now, tail
         )
         return Grown(
             unit,
