@@ -62,10 +62,10 @@ class Spent:
 
 
 class RewardBatches:
-    """The queue of one reward; ``most`` texts may wait in it."""
+    """The queue of one reward, which clients know by ``name``; ``most`` texts may wait in it."""
 
-    def __init__(self, reward: Reward, models: ModelThread, most: int, batch: int = BATCH) -> None:
-        self.reward, self.models, self.most, self.batch = reward, models, most, batch
+    def __init__(self, name: str, reward: Reward, models: ModelThread, most: int, batch: int = BATCH) -> None:
+        self.name, self.reward, self.models, self.most, self.batch = name, reward, models, most, batch
         self.spent = Spent()
         self.closed = False
         self._requests: deque[_Request] = deque()
@@ -83,7 +83,7 @@ class RewardBatches:
         if (waiting := self.waiting) + len(texts) > self.most:
             pace = self.spent.scoring / self.spent.texts if self.spent.texts else 0.0
             raise Refusal(
-                429, f"{waiting} texts wait to be scored by {self.reward.name}; at most {self.most} may",
+                429, f"{waiting} texts wait to be scored by {self.name}; at most {self.most} may",
                 code="queue_full", retry_after=max(1.0, pace * waiting),
             )  # fmt: skip
         request = _Request(texts, asyncio.get_running_loop().create_future(), deque(range(len(texts))))

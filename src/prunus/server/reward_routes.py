@@ -46,10 +46,15 @@ KNOWN = ("model", "text_1", "text_2", "queries", "query", "documents", "top_n", 
 
 
 class RewardPart:
-    """The rewards of a server. ``rewards`` are loaded by ``start``; other parts may use them then."""
+    """The rewards of a server. ``rewards`` are loaded by ``start``; other parts may use them then.
 
-    def __init__(self, loaders: Mapping[str, Callable[[], Reward]], models: ModelThread, limits: Limits) -> None:
-        self.loaders, self.models, self.limits = dict(loaders), models, limits
+    alone: there are no language models, and ``/v1/models`` lists the rewards.
+    """
+
+    def __init__(
+        self, loaders: Mapping[str, Callable[[], Reward]], models: ModelThread, limits: Limits, alone: bool = False
+    ) -> None:
+        self.loaders, self.models, self.limits, self.alone = dict(loaders), models, limits, alone
         self.rewards: dict[str, Reward] = {}
         self.batches: dict[str, RewardBatches] = {}
         self.draining = False
@@ -59,7 +64,8 @@ class RewardPart:
     def routes(self) -> list[Route]:
         routes = {"/score": self.score, "/v1/score": self.score, "/rerank": self.rerank, "/v1/rerank": self.rerank,
                   "/pooling": self.pooling}  # fmt: skip
-        return [Route(path, endpoint, methods=["POST"]) for path, endpoint in routes.items()]
+        listed = [Route("/v1/models", self.listing)] if self.alone else []
+        return [*listed, *(Route(path, endpoint, methods=["POST"]) for path, endpoint in routes.items())]
 
     def ready(self) -> bool:
         return len(self.batches) == len(self.loaders) and not self.draining
@@ -70,7 +76,7 @@ class RewardPart:
             if reward.view.state or reward.view.progress:
                 raise SettingError(f"reward {name!r} reads the generator's state; it cannot be served by itself")
             self.rewards[name] = reward
-            self.batches[name] = RewardBatches(reward, self.models, self.limits.rows)
+            self.batches[name] = RewardBatches(name, reward, self.models, self.limits.rows)
 
     async def drain(self, seconds: float) -> None:
         self.draining = True
@@ -94,6 +100,10 @@ class RewardPart:
         )  # fmt: skip
 
     # ---- endpoints ---------------------------------------------------------------------------------------------------
+
+    async def listing(self, request: Request) -> Response:
+        data = [{"id": name, "object": "model", "created": 0, "owned_by": "prunus"} for name in self.rewards]
+        return JSONResponse({"object": "list", "data": data})
 
     async def score(self, request: Request) -> Response:
         sent, name = await self._sent(request)
