@@ -7,6 +7,8 @@ loaded while the server answers already that it is not ready.
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 WITH_REWARD = ("beam", "best-of", "majority", "weighted")
 WITHOUT_REWARD = ("majority",)
+PATIENCE = 5.0  # seconds of Python's own end, after the server's
 KEYS, ADMIN_KEY = "PRUNUS_API_KEYS", "PRUNUS_ADMIN_KEY"
 
 
@@ -95,7 +98,10 @@ def read_settings(
 
 
 def serve(job: ServeJob, settings: Settings, told: Callable[[str], None], *secret_files: Path | None) -> None:
-    """Serve until SIGTERM or Ctrl-C; ``told`` is told what, and where, when the server listens. Raises PrunusError."""
+    """Serve until SIGTERM or Ctrl-C, and then have the process end; ``told`` is told what is served, and where.
+
+    Raises PrunusError.
+    """
     _need_server()
     from prunus.commands.models import quiet_libraries
     from prunus.commands.text_methods import text_reward, with_pattern
@@ -147,6 +153,10 @@ def serve(job: ServeJob, settings: Settings, told: Callable[[str], None], *secre
         run(server)
     finally:
         thread.close()
+        # A model's call cannot be broken off, and Python would wait for it.
+        leave = threading.Timer(PATIENCE, os._exit, (0,))
+        leave.daemon = True
+        leave.start()
 
 
 def _need_server() -> None:
