@@ -104,7 +104,9 @@ class Settings:
             not prefix or (prefix.startswith("/") and not prefix.endswith("/")), "root_path", prefix, "such as /prunus"
         )
         for name, key in [("a key", k) for k in self.keys] + [("the admin key", self.admin_key)]:
-            if key is not None and not (len(key) >= SHORTEST_KEY and key.isascii() and key.isprintable()):
+            if key is not None and not (
+                len(key) >= SHORTEST_KEY and key.isascii() and key.isprintable() and " " not in key
+            ):
                 raise SettingError(  # without the value
                     f"{name} is not allowed; a key is at least {SHORTEST_KEY} printable ASCII characters without "
                     "spaces: openssl rand -hex 32 makes one"
