@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from prunus.errors import SettingError, require
 
 SHORTEST_KEY = 16  # characters; what can be guessed is not a key
+VISIBLE = re.compile("[!-~]*")
 
 
 @dataclass(frozen=True)
