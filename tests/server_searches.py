@@ -45,14 +45,14 @@ def catalogue(**offered):
 
 
 @contextmanager
-def searching(offered=None, limits=None, keep_alive=10.0, merge=True, parts=(), **settings):
+def searching(offered=None, limits=None, keep_alive=10.0, merge=True, parts=(), wait=True, **settings):
     """A running server; ``server.part`` is its part that searches."""
     models = ModelThread()
     part = Searches(
         lambda: offered or catalogue(), Settings(port=0, limits=Limits(**(limits or {})), **settings), models,
         keep_alive, merge,
     )  # fmt: skip
-    with serving(part, *parts, limits=limits, **settings) as running:
+    with serving(part, *parts, limits=limits, wait=wait, **settings) as running:
         running.part = part
         yield running
     models.close()
