@@ -77,7 +77,7 @@ class Grown:
 
 @dataclass(frozen=True)
 class Failed:
-    """A candidate that could not be grown, and why."""
+    """A candidate that could not be grown, or scored, and why."""
 
     reason: str
     cost: Cost = field(default_factory=Cost)
@@ -161,7 +161,7 @@ class Reward:
     remote: ClassVar[bool] = False  # as a generator's
 
     def score(self, contents: Sequence[Any], prompts: Sequence[str]) -> Sequence[Score | float]:
-        """One score per content, in order; higher is better."""
+        """One score per content, in order; higher is better. None: it has none. Failed: the candidate fails."""
         raise NotImplementedError
 
     def cost(self, units: Sequence[int]) -> Cost:

@@ -95,7 +95,7 @@ def solve(
         result = finish(resume, show)
     else:
         writing = given(
-            step=_step(step) if step is not None else None,
+            step=step_of(step) if step is not None else None,
             stop=[_unescaped(text) for text in stop] if stop else None,
             temperature=temperature, max_tokens=max_tokens, max_step=max_step, max_batch_tokens=max_batch_tokens,
         )  # fmt: skip
@@ -154,5 +154,5 @@ def _unescaped(text: str) -> str:
     return text.replace("\\n", "\n").replace("\\t", "\t")
 
 
-def _step(text: str) -> str | int:
+def step_of(text: str) -> str | int:
     return int(text) if text.isdecimal() else _unescaped(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -118,3 +119,17 @@ def text_reward(name: str, device: str) -> Reward:
         if ending in kind:
             return reward.load(folder, device, name=folder.name)
     raise ModelError(f"{folder} is a {kind}; a reward is a model for token or sequence classification")
+
+
+# ---- generators ------------------------------------------------------------------------------------------------------
+
+
+def with_pattern(writing: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a generator of text, its step compiled if it is ``re:`` and a regular expression."""
+    step = writing.get("step")
+    if not str(step).startswith("re:"):
+        return dict(writing)
+    try:
+        return {**writing, "step": re.compile(str(step)[3:])}
+    except re.error as error:
+        raise SettingError(f"--step {step!r} is not a regular expression: {error}") from None

@@ -100,9 +100,7 @@ class StepReward(TextClassifier):
     def score(self, contents: Sequence[str], prompts: Sequence[str]) -> list[Score | None]:  # type: ignore[override]
         """One score for each text. Raises PromptError for one that is too long."""
         texts = [self._pieces(c, p) for c, p in zip(contents, prompts, strict=True)]
-        return [
-            self.summary(scores[1:], whole) for scores, (_, _, whole) in zip(self._scores(texts), texts, strict=True)
-        ]
+        return [summary(scores[1:], whole) for scores, (_, _, whole) in zip(self._scores(texts), texts, strict=True)]
 
     def score_steps(self, contents: Sequence[str], prompts: Sequence[str | None]) -> list[list[float]]:
         """Of each text the score at its prompt's end, then at the end of each step.
@@ -124,13 +122,10 @@ class StepReward(TextClassifier):
 
     def _pieces(self, content: str, prompt: str | None) -> tuple[list[Key], list[list[int]], bool]:
         """(a key for the prompt and each whole step, tokens of these and of an unfinished step, is there none?)."""
-        if isinstance(content, Written):
-            steps, whole = list(content.steps), content.whole
-        else:
-            steps, whole = content.removesuffix(self.separator).split(self.separator) if content else [], True
         if prompt is None:
-            steps = content.split(self.separator)[:-1]  # what follows the last separator has no score
-        steps = [s.removesuffix(self.separator) for s in steps]
+            steps, whole = content.split(self.separator)[:-1], True  # what follows the last separator has no score
+        else:
+            steps, whole = steps_of(content, self.separator)
         ends = steps if whole else steps[:-1]
         keys: list[Key] = [(prompt, *ends[:i]) for i in range(prompt is None, len(ends) + 1)]
         pieces = [self.tokens(s) + self.separator_ids for s in ends]
@@ -142,23 +137,6 @@ class StepReward(TextClassifier):
             pieces.append(self.tokens(steps[-1]))
         self.check_length(sum(map(len, pieces)), content if prompt is None else prompt)
         return keys, pieces, whole
-
-    @staticmethod
-    def summary(scores: Sequence[float], whole: bool) -> Score | None:
-        """The score of a text whose steps have these; ``whole``: the last step is complete."""
-        if not scores:
-            return None
-        value, steps = scores[-1], scores if whole else scores[:-1]
-        parts = {} if whole else {"partial": value}
-        if steps:
-            parts |= {
-                "min": min(steps),
-                "max": max(steps),
-                "mean": math.fsum(steps) / len(steps),
-                "product": math.prod(steps),
-                "sum": math.fsum(steps),
-            }
-        return Score(value, parts)
 
     @torch.no_grad()
     def _read(self, rows: Sequence[_Row]) -> None:
@@ -214,6 +192,32 @@ class StepReward(TextClassifier):
 
     def spec(self) -> dict:
         return {**super().spec(), "separator": self.separator}
+
+
+def steps_of(content: str, separator: str) -> tuple[list[str], bool]:
+    """The steps of a text without what ends them, and whether the last one is complete."""
+    if isinstance(content, Written):
+        steps, whole = list(content.steps), content.whole
+    else:
+        steps, whole = content.removesuffix(separator).split(separator) if content else [], True
+    return [step.removesuffix(separator) for step in steps], whole
+
+
+def summary(scores: Sequence[float], whole: bool) -> Score | None:
+    """The score of a text whose steps have these; ``whole``: the last step is complete."""
+    if not scores:
+        return None
+    value, steps = scores[-1], scores if whole else scores[:-1]
+    parts = {} if whole else {"partial": value}
+    if steps:
+        parts |= {
+            "min": min(steps),
+            "max": max(steps),
+            "mean": math.fsum(steps) / len(steps),
+            "product": math.prod(steps),
+            "sum": math.fsum(steps),
+        }
+    return Score(value, parts)
 
 
 @torch.no_grad()

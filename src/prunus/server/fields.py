@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from prunus.server.errors import Refusal
 
 Default = TypeVar("Default")
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
 def wrong(name: str, allowed: str, code: str = "invalid_value") -> Refusal:
@@ -78,3 +80,9 @@ def one_of(body: dict[str, Any], name: str, allowed: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise Refusal(404, f"{name} must be one of {', '.join(allowed)}", param=name, code=f"{name}_not_found")
     return value
+
+
+def ignored(body: dict[str, Any], known: Sequence[str]) -> dict[str, str]:
+    """A header that lists the fields of a body that were not looked at, if there are any."""
+    names = [name if NAME.fullmatch(name) else "?" for name in body if name not in known]
+    return {"X-Prunus-Ignored": ", ".join(dict.fromkeys(names[:20]))} if names else {}

@@ -35,6 +35,8 @@ class Limits:
     """texts to score in a request (400)"""
     text_characters: int = 65_536
     """of each text to score (400)"""
+    score_characters: int = 2_097_152
+    """of all pairs of a request, a shared prompt counted with each (400)"""
 
     searches: int = 16
     """that run at a time; more wait"""
