@@ -66,6 +66,12 @@ def write_video_folder(folder, layers=2, heads=2):
     return folder
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--soak", type=float, default=6.0, help="seconds for which many clients ask the server (60: a whole minute)"
+    )
+
+
 @pytest.fixture(scope="session")
 def video_folder(tmp_path_factory):
     return write_video_folder(tmp_path_factory.mktemp("video"))

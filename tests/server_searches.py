@@ -45,13 +45,11 @@ def catalogue(**offered):
 
 
 @contextmanager
-def searching(offered=None, limits=None, keep_alive=10.0, merge=True, parts=(), wait=True, **settings):
+def searching(offered=None, limits=None, keep_alive=10.0, parts=(), wait=True, **settings):
     """A running server; ``server.part`` is its part that searches."""
     models = ModelThread()
-    part = Searches(
-        lambda: offered or catalogue(), Settings(port=0, limits=Limits(**(limits or {})), **settings), models,
-        keep_alive, merge,
-    )  # fmt: skip
+    own = Settings(port=0, limits=Limits(**(limits or {})), **settings)
+    part = Searches(lambda: offered or catalogue(), own, models, keep_alive)
     with serving(part, *parts, limits=limits, wait=wait, **settings) as running:
         running.part = part
         yield running

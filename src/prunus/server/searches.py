@@ -29,8 +29,7 @@ SWEEP = 60.0  # seconds between looks for trees whose time is over
 
 
 class Searches:
-    """``load`` makes the catalogue, on the model thread; ``keep_alive``: seconds between comments in a silent stream;
-    ``merge``: False gives each search calls of its own, to measure what sharing them is worth."""
+    """``load`` makes the catalogue, on the model thread; ``keep_alive``: seconds of silence until a comment is sent."""
 
     def __init__(
         self,
@@ -38,12 +37,11 @@ class Searches:
         settings: Settings,
         models: ModelThread,
         keep_alive: float = 10.0,
-        merge: bool = True,
     ) -> None:
         self.load, self.settings, self.models, self.keep_alive = load, settings, models, keep_alive
         self.catalogue: Catalogue
         self.books, self.trees = Books(), Trees(settings.trees, settings.tree_seconds)
-        self.engine = Engine(models, settings.limits, self._watch, merge)
+        self.engine = Engine(models, settings.limits, self._watch)
         self.live = Live(self)
         self._ready = False
         self._sweeping: asyncio.Task | None = None
