@@ -75,8 +75,8 @@ class Ear:
 
 
 @contextmanager
-def engine(watch=None, merge=True, **limits):
-    made = Engine(ModelThread(), Limits(**limits), watch, merge)
+def engine(watch=None, **limits):
+    made = Engine(ModelThread(), Limits(**limits), watch)
     made.start()
     try:
         yield made

@@ -43,14 +43,6 @@ def test_what_searches_want_of_one_model_is_one_call():
     assert e.rows / e.calls > 4
 
 
-def test_unmerged_calls_are_each_searchs_own():
-    writer = held()
-    with engine(merge=False, searches=6) as e:
-        runnings = [e.submit([job(f"p{i}", writer)], [Ear()])[0] for i in range(5)]
-        done(*runnings)
-    assert set(writer.calls) == {4} and len(writer.calls) == 15
-
-
 def test_bounds():
     """Two run and three wait; of two more none is taken, of one request's three either all or none."""
     writer = held(open=False)

@@ -100,7 +100,7 @@ def usage(asked: Asked, found: Sequence[Found], trees: Sequence[str]) -> dict[st
     own["settings"] = found[0].running.job.strategy.spec()
     own["reward"], own["seed"] = asked.reward, asked.seed
     if asked.reward is not None:
-        own["scores"] = [_score(leaf, asked.reward) for one in found for leaf in one.leaves]
+        own["scores"] = [_score(leaf, name) for one in found for name in one.running.job.rewards for leaf in one.leaves]
     if trees:
         own["trees"] = list(trees)
     return {

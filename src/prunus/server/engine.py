@@ -80,9 +80,8 @@ Watch = Callable[[Running, Event | None], None]
 class Engine:
     """Drives searches. ``watch`` is told what every search's own listener is told, before it."""
 
-    def __init__(self, models: ModelThread, limits: Limits, watch: Watch | None = None, merge: bool = True) -> None:
-        """merge: False gives each search calls of its own, to measure what sharing them is worth."""
-        self.models, self.limits, self.watch, self.merge = models, limits, watch, merge
+    def __init__(self, models: ModelThread, limits: Limits, watch: Watch | None = None) -> None:
+        self.models, self.limits, self.watch = models, limits, watch
         self.running: dict[int, Running] = {}
         self.waiting: deque[Running] = deque()
         self.calls, self.rows = 0, 0  # of local models
@@ -231,7 +230,7 @@ class Engine:
             first = min(local, key=lambda i: (local[i][0].purpose == "generating", local[i][1]))
             call = local[first][0].call
             self._busy = True
-            self._have_done([i for i in local if local[i][0].call == call] if self.merge else [first], self.models.pool)
+            self._have_done([i for i in local if local[i][0].call == call], self.models.pool)
 
     def _have_done(self, indices: list[int], pool: ThreadPoolExecutor) -> None:
         now, together = time.monotonic(), {}

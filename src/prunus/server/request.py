@@ -14,7 +14,6 @@ from typing import Any
 from prunus.budget import Budget
 from prunus.errors import PrunusError, SettingError
 from prunus.generators.prompt import Prompt
-from prunus.roles import Reward
 from prunus.server import methods
 from prunus.server.catalogue import PLAIN, Catalogue, Model
 from prunus.server.engine import Job
@@ -64,7 +63,7 @@ class Asked:
     name: str  # the model's, as it was asked for
     model: Model
     choice: Choice | None  # None: plain sampling
-    reward: str | None
+    reward: str | None  # its name here
     jobs: tuple[Job, ...]
     prompt_tokens: tuple[int, ...]
     n: int
@@ -80,7 +79,8 @@ def read(body: Mapping[str, Any], chat: bool, catalogue: Catalogue, limits: Limi
     body = {name: value for name, value in body.items() if value is not None}
     ignored = _ignored(body, "prompt" if chat else "messages")
     own = _own(body)
-    model, choice, reward = _model(body, own, catalogue)
+    model, choice, reward_name = _model(body, own, catalogue)
+    reward = PLAIN if reward_name is None else catalogue.rewards[reward_name]
     n = integer(body, "n", 1, 1, limits.n)
     choice_n = choice or Choice("best-of", {"n": n})
     side, total = choice_n.candidates
@@ -113,7 +113,7 @@ def read(body: Mapping[str, Any], chat: bool, catalogue: Catalogue, limits: Limi
         name=body["model"],
         model=model,
         choice=choice,
-        reward=None if reward is PLAIN else reward.name,
+        reward=reward_name,
         jobs=tuple(jobs),
         prompt_tokens=tuple(len(getattr(p, "tokens", ())) for p in read_prompts),
         n=n,
@@ -150,7 +150,8 @@ def _own(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _model(
     body: Mapping[str, Any], own: Mapping[str, Any], catalogue: Catalogue
-) -> tuple[Model, Choice | None, Reward]:
+) -> tuple[Model, Choice | None, str | None]:
+    """The model, the strategy and the reward's name. Raises Refusal for what is not offered."""
     name, _, strategy = check_text(body.get("model"), "model", 200).partition("@")
     if name not in catalogue.served:
         raise Refusal(404, f"model must be one of {', '.join(n for n, _ in catalogue.names())}", param="model",
@@ -161,7 +162,7 @@ def _model(
     if not strategy:
         if "@" in body["model"] or numbers or "reward" in own:
             raise wrong("model", f"a model and a strategy, such as {name}@{(*catalogue.strategies, 'best-of-8')[0]}")
-        return catalogue.served[name], None, PLAIN
+        return catalogue.served[name], None, None
     try:
         choice = methods.offered(strategy, numbers, catalogue.strategies)
     except SettingError as error:
@@ -170,8 +171,7 @@ def _model(
     asked = check_text(own.get("reward", next(iter(catalogue.rewards), "")), "prunus.reward", 200)
     if asked and asked not in catalogue.rewards:
         raise wrong("prunus.reward", f"one of {', '.join(catalogue.rewards) or 'none'}", "reward_not_offered")
-    needed = choice.needs_reward or "reward" in own
-    return catalogue.served[name], choice, catalogue.rewards[asked] if needed else PLAIN
+    return catalogue.served[name], choice, asked if choice.needs_reward or "reward" in own else None
 
 
 def _count(own: Mapping[str, Any], name: str) -> int:

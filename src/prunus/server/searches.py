@@ -18,6 +18,7 @@ from prunus.server.completions import Completions
 from prunus.server.engine import Engine, Job, Running
 from prunus.server.errors import Refusal
 from prunus.server.following import Following
+from prunus.server.live import Live
 from prunus.server.logs import log
 from prunus.server.model_thread import ModelThread
 from prunus.server.settings import Settings
@@ -28,8 +29,7 @@ SWEEP = 60.0  # seconds between looks for trees whose time is over
 
 
 class Searches:
-    """``load`` makes the catalogue, on the model thread; ``keep_alive``: seconds between comments in a silent stream;
-    ``merge``: False gives each search calls of its own, to measure what sharing them is worth."""
+    """``load`` makes the catalogue, on the model thread; ``keep_alive``: seconds of silence until a comment is sent."""
 
     def __init__(
         self,
@@ -37,12 +37,12 @@ class Searches:
         settings: Settings,
         models: ModelThread,
         keep_alive: float = 10.0,
-        merge: bool = True,
     ) -> None:
         self.load, self.settings, self.models, self.keep_alive = load, settings, models, keep_alive
         self.catalogue: Catalogue
         self.books, self.trees = Books(), Trees(settings.trees, settings.tree_seconds)
-        self.engine = Engine(models, settings.limits, self._watch, merge)
+        self.engine = Engine(models, settings.limits, self._watch)
+        self.live = Live(self)
         self._ready = False
         self._sweeping: asyncio.Task | None = None
 
@@ -57,6 +57,7 @@ class Searches:
             Route("/v1/models/{name:path}", self._model),
             Route("/v1/trees/{id}", self._tree),
             Route("/v1/trees/{id}", self._forget, methods=["DELETE"]),
+            *self.live.routes(),
         ]
 
     def ready(self) -> bool:
@@ -69,6 +70,7 @@ class Searches:
         self.catalogue = await self.models.run(self.load)
         for model in self.catalogue.served.values():
             await asyncio.to_thread(model.open)
+        self.live.begin()
         self.engine.start()
         self._sweeping = asyncio.create_task(self._sweep())
         self._ready = True
@@ -76,6 +78,7 @@ class Searches:
     async def drain(self, seconds: float) -> None:
         self._ready = False
         await asyncio.to_thread(self.engine.drain, seconds, self._save)
+        self.live.end()
         if self._sweeping is not None:
             self._sweeping.cancel()
         await asyncio.to_thread(self.trees.close)
@@ -108,6 +111,7 @@ class Searches:
 
     def _watch(self, running: Running, event: object) -> None:
         self.books.watch(running, event)  # type: ignore[arg-type]
+        self.live.watch(running, event)  # type: ignore[arg-type]
         if running.over and event is None:
             about, took = running.job.about, amounts(running.tree) if running.tree is not None else None
             log(
