@@ -1,6 +1,9 @@
 """Settings, keys, quotas, fields and the metrics' text, without a server."""
 
+import re
+from dataclasses import fields as fields_of
 from hmac import compare_digest
+from pathlib import Path
 
 import pytest
 from serving import ADMIN, KEY, OTHER_KEY
@@ -67,6 +70,13 @@ def test_limits_cannot_be_turned_off(value):
     with pytest.raises(SettingError, match="candidates"):
         Limits(candidates=value)
     assert Limits(requests_per_minute=None).requests_per_minute is None
+
+
+def test_the_documented_limits_are_the_defaults():
+    text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    told = dict(re.findall(r"^\| `(\w+)` \| ([\d ]+|none) \|", text, re.M))
+    defaults = {f.name: "none" if f.default is None else str(int(f.default)) for f in fields_of(Limits)}
+    assert {name: value.replace(" ", "") for name, value in told.items()} == defaults
 
 
 # ---- keys ------------------------------------------------------------------------------------------------------------
