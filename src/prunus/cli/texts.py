@@ -20,8 +20,8 @@ STRATEGY_HELP = (
 )
 WIDTHS_HELP = "Compare at these numbers of candidates: n, keep x branch, or a quarter of the iterations."
 TEXT_REWARD_HELP = (
-    "A folder for token or sequence classification, or package.module:Name: a prunus.Reward or a "
-    "function f(text, prompt) -> float, higher is better."
+    "A folder for token or sequence classification, a reward server's http://host:8000/pooling#MODEL (or /score, "
+    "/rerank), or package.module:Name: a prunus.Reward or a function f(text, prompt) -> float, higher is better."
 )
 STEP_HELP = "What ends a step: a text (\\n is a line's end), a number of tokens, or re: and a regular expression."
 CHECK_HELP = "Who says what is right: package.module:function(text, row), instead of comparing with the answer."
