@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prunus import pocket
 from prunus.commands.methods import Method, find_reward, parse_variant
 from prunus.errors import ModelError, SettingError
 from prunus.roles import WHOLE, FunctionReward, Reward, Strategy
@@ -92,12 +93,16 @@ def is_wide(variant: str, options: Mapping[str, int]) -> bool:
 # ---- rewards ---------------------------------------------------------------------------------------------------------
 
 
+PACKAGED = ("prm", "orm")
+
+
 def nothing(text: str, prompt: str) -> float:
     return 0.0
 
 
 def text_reward(name: str, device: str) -> Reward:
-    """``none``, a classification folder, ``package.module:Name``, or a route of a reward server.
+    """``none``, a packaged reward of ``PACKAGED``, a classification folder, ``package.module:Name``, or a route of a
+    reward server.
 
     A folder for token classification scores steps, one for sequence classification whole texts. Raises SettingError or
     ModelError.
@@ -106,12 +111,12 @@ def text_reward(name: str, device: str) -> Reward:
         return FunctionReward(nothing, "none")
     if name.startswith(("http://", "https://")):
         return reward_server(name)
-    folder = Path(name)
+    folder = pocket.path(name) if name in PACKAGED else Path(name)
     if not folder.is_dir():
         if ":" not in name:
             raise SettingError(
-                f"--reward {name!r} is no folder; take a folder, package.module:Name, http://host:8000/pooling#MODEL "
-                "or none"
+                f"--reward {name!r} is no folder; take {', '.join(PACKAGED)}, a folder, package.module:Name, "
+                "http://host:8000/pooling#MODEL or none"
             )
         return find_reward(name, WHOLE)
     from prunus.rewards import OutcomeReward, StepReward
