@@ -211,6 +211,8 @@ class Engine:
                 running.tree, running.loop = start(
                     job.prompt, job.generator, dict(job.rewards), job.strategy, job.budget, job.seed
                 )
+                if messages := getattr(job.prompt, "messages", ()):  # of a saved tree only the text would be left
+                    running.tree.spec["messages"] = list(messages)
                 self._tell(running, None)
                 self._advance(running, None)
             except Exception as error:
