@@ -291,9 +291,9 @@ class Engine:
                 self.waiting.remove(running)
         elif state == "finished":
             self._recent.append(time.monotonic() - running.arrived - running.waited)
-        self._tell(running, None)
         if not running.called:
             self._release(running)
+        self._tell(running, None)
 
     def _release(self, running: Running) -> None:
         """Free a search's states; no call uses them."""
