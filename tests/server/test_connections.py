@@ -9,6 +9,8 @@ from serving import Echo, serving
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from prunus.server.connections import block
+
 QUICK = {"header_seconds": 0.6, "body_seconds": 0.8}
 HEAD = b"POST /v1/echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -131,6 +133,16 @@ def test_the_word_of_others_is_not_believed():
     with serving(Echo()) as running:
         said = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
         assert running.client.get("/v1/names", headers=said).json()["address"] == "127.0.0.1"
+
+
+def test_a_network_of_ipv6_is_one_address():
+    assert block("2001:db8:1:2::7") == block("2001:db8:1:2:ffff::9%eth0") != block("2001:db8:1:3::7")
+    assert block("192.0.2.7") == "192.0.2.7"
+
+
+def test_listens_at_ipv6():
+    with serving(Echo(), host="::1") as running:
+        assert running.url.startswith("http://[::1]:") and running.get("/v1/names").json()["address"] == "::1"
 
 
 def test_so_many_connections_at_a_time_in_all():

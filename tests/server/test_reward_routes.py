@@ -10,7 +10,7 @@ import pytest
 from serving import serving
 from text_folders import write_folder
 
-from prunus.errors import ModelError
+from prunus.errors import ModelError, SettingError
 from prunus.generators.written import Written
 from prunus.rewards import OutcomeReward, StepReward
 from prunus.roles import CHUNK, FunctionReward, Reward, View
@@ -314,11 +314,23 @@ def test_one_reward_needs_no_name():
         assert (answer["model"], answer["data"][0]["score"]) == ("length", 3.0)
 
 
+def self_evaluation():
+    return FunctionReward(lambda content, prompt: 1.0, "self", View(None, state=True))
+
+
 def test_a_reward_that_cannot_be_loaded_or_served_ends_the_server(tmp_path):
-    for load in (lambda: StepReward.load(tmp_path), lambda: FunctionReward(len, "s", View(None, state=True))):
-        with serving(RewardPart({"a": load}, ModelThread(), Limits()), wait=False) as running:
+    for load in (lambda: StepReward.load(tmp_path), self_evaluation):
+        with serving(RewardPart({"a": load}, ModelThread(), Limits(), alone=True), wait=False) as running:
             running.thread.join(20)
-            assert isinstance(running.app.state.life.failure, (ModelError, ValueError))
+            assert isinstance(running.app.state.life.failure, (ModelError, SettingError))
+
+
+def test_a_reward_for_searches_only_has_no_routes():
+    loaders = {"length": lambda: FunctionReward(lambda c, p: len(c), "length"), "self": self_evaluation}
+    part = RewardPart(loaders, ModelThread(), Limits())
+    with serving(part) as running:
+        assert list(part.rewards) == ["length", "self"]
+        refused(running.post("/score", {"model": "self", "text_1": "p", "text_2": "a"}), 404, "model")
 
 
 def test_draining_finishes_what_was_taken():

@@ -7,6 +7,8 @@ loaded while the server answers already that it is not ready.
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -17,11 +19,12 @@ from prunus import pocket
 from prunus.errors import ServerError, SettingError
 
 if TYPE_CHECKING:
-    from prunus.roles import Generator
+    from prunus.roles import Generator, Reward
     from prunus.server.settings import Settings
 
 WITH_REWARD = ("beam", "best-of", "majority", "weighted")
 WITHOUT_REWARD = ("majority",)
+PATIENCE = 5.0  # seconds of Python's own end, after the server's
 KEYS, ADMIN_KEY = "PRUNUS_API_KEYS", "PRUNUS_ADMIN_KEY"
 
 
@@ -95,10 +98,12 @@ def read_settings(
 
 
 def serve(job: ServeJob, settings: Settings, told: Callable[[str], None], *secret_files: Path | None) -> None:
-    """Serve until SIGTERM or Ctrl-C; ``told`` is told what, and where, when the server listens. Raises PrunusError."""
+    """Serve until SIGTERM or Ctrl-C, and then have the process end; ``told`` is told what is served, and where.
+
+    Raises PrunusError.
+    """
     _need_server()
-    from prunus.commands.models import quiet_libraries
-    from prunus.commands.text_methods import text_reward, with_pattern
+    from prunus.commands.text_methods import with_pattern
     from prunus.server import logs, methods
     from prunus.server.app import Part, build
     from prunus.server.catalogue import Catalogue
@@ -121,9 +126,8 @@ def serve(job: ServeJob, settings: Settings, told: Callable[[str], None], *secre
                 raise SettingError(f"{option} has the name {name!r}; a name is ASCII without spaces and @")
     writing = with_pattern(job.writing)
     generators = {name: partial(_generator, name, what, job, writing) for name, what in models.items()}
-    rewards = {name: partial(text_reward, what, job.device) for name, what in job.rewards.items()}
+    rewards = {name: partial(_reward, what, job) for name, what in job.rewards.items()}
 
-    quiet_libraries()
     thread = ModelThread()
     parts: list[Part] = []
     reward_part = RewardPart(rewards, thread, settings.limits, alone=not models)
@@ -147,6 +151,10 @@ def serve(job: ServeJob, settings: Settings, told: Callable[[str], None], *secre
         run(server)
     finally:
         thread.close()
+        # A model's call cannot be broken off, and Python would wait for it.
+        leave = threading.Timer(PATIENCE, os._exit, (0,))
+        leave.daemon = True
+        leave.start()
 
 
 def _need_server() -> None:
@@ -164,6 +172,17 @@ def _generator(name: str, what: str, job: ServeJob, writing: dict[str, Any]) -> 
         url, _, theirs = what.partition("#")
         writing = {k: v for k, v in writing.items() if k != "max_batch_tokens"}
         return OpenAIText(url, theirs or name, chat=bool(job.chat), key=job.server_key, name=name, **writing)
+    from prunus.commands.models import quiet_libraries
     from prunus.generators.text import TextGenerator
 
+    quiet_libraries("transformers")
     return TextGenerator.load(what, device=job.device, dtype=job.dtype, chat=job.chat, **writing)
+
+
+def _reward(what: str, job: ServeJob) -> Reward:
+    from prunus.commands.models import quiet_libraries
+    from prunus.commands.text_methods import text_reward
+
+    if Path(what).is_dir():
+        quiet_libraries("transformers")
+    return text_reward(what, job.device)

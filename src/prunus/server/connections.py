@@ -8,6 +8,7 @@ whatever arrives meanwhile, so that a client that sends a byte now and then is n
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -25,12 +26,13 @@ class Doorkeeper:
     """The open connections of each address, and how many were refused or ended."""
 
     def __init__(self, limits: Limits, proxies: Sequence[str] = ()) -> None:
-        self.limits, self.proxies = limits, set(proxies)
+        self.limits, self.proxies = limits, {block(proxy) for proxy in proxies}
         self.open: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
 
     def enter(self, address: str) -> Refusal | None:
         """Let a connection in, or say why not."""
+        address = block(address)
         most = self.limits.connections_per_address
         if self.open.total() >= self.limits.connections:
             return Refusal(503, "the server has too many connections", code="too_many_connections", retry_after=5)
@@ -41,6 +43,7 @@ class Doorkeeper:
         return None
 
     def leave(self, address: str) -> None:
+        address = block(address)
         self.open[address] -= 1
         if not self.open[address]:
             del self.open[address]
@@ -51,6 +54,13 @@ class Doorkeeper:
             "prunus_connections_ended_total", "counter", "Connections that the server refused or ended, by reason.",
             [({"reason": reason}, count) for reason, count in self.ended.items()],
         )  # fmt: skip
+
+
+def block(address: str) -> str:
+    """Whom an address belongs to: of IPv6 a client has a whole network of 2^64."""
+    if ":" not in address:
+        return address
+    return str(ipaddress.ip_network((address.partition("%")[0], 64), strict=False))
 
 
 class BoundedProtocol(H11Protocol):

@@ -68,15 +68,16 @@ class RewardPart:
         return [*listed, *(Route(path, endpoint, methods=["POST"]) for path, endpoint in routes.items())]
 
     def ready(self) -> bool:
-        return len(self.batches) == len(self.loaders) and not self.draining
+        return len(self.rewards) == len(self.loaders) and not self.draining
 
     async def start(self) -> None:
         for name, load in self.loaders.items():
             reward = await self.models.run(load)
-            if reward.view.state or reward.view.progress:
-                raise SettingError(f"reward {name!r} reads the generator's state; it cannot be served by itself")
+            if not (reward.view.state or reward.view.progress):
+                self.batches[name] = RewardBatches(name, reward, self.models, self.limits.rows)
+            elif self.alone:
+                raise SettingError(f"reward {name!r} reads the generator's state; it can only be used by searches")
             self.rewards[name] = reward
-            self.batches[name] = RewardBatches(name, reward, self.models, self.limits.rows)
 
     async def drain(self, seconds: float) -> None:
         self.draining = True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from prunus.errors import SettingError, require
 
 SHORTEST_KEY = 16  # characters; what can be guessed is not a key
+VISIBLE = re.compile("[!-~]*")
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ class Settings:
             not prefix or (prefix.startswith("/") and not prefix.endswith("/")), "root_path", prefix, "such as /prunus"
         )
         for name, key in [("a key", k) for k in self.keys] + [("the admin key", self.admin_key)]:
-            if key is not None and not (len(key) >= SHORTEST_KEY and key.isascii() and key.isprintable()):
+            if key is not None and not (
+                len(key) >= SHORTEST_KEY and key.isascii() and key.isprintable() and " " not in key
+            ):
                 raise SettingError(  # without the value
                     f"{name} is not allowed; a key is at least {SHORTEST_KEY} printable ASCII characters without "
                     "spaces: openssl rand -hex 32 makes one"
