@@ -44,8 +44,9 @@ def liking(text: str, prompt: str) -> float:
 
 @dataclass(frozen=True)
 class Load:
-    """What a number of clients got. ``batch``: candidates in a call of the model; ``answered`` and ``refused`` add up
-    to all requests that were answered within ``seconds``."""
+    """What a number of clients got within ``seconds``. ``batch``: candidates in a call of the model. ``busy``: the
+    share of the time in which models were called; the rest is the server's own, or waiting for clients.
+    """
 
     clients: int
     seconds: float
@@ -56,6 +57,7 @@ class Load:
     p99: float
     tokens_per_second: float
     batch: float
+    busy: float
 
 
 @contextmanager
@@ -133,6 +135,7 @@ async def load(
     written = 'prunus_search_tokens_total{kind="generated"}'
     calls = after["prunus_model_calls_total"] - before["prunus_model_calls_total"]
     rows = after["prunus_model_rows_total"] - before["prunus_model_rows_total"]
+    parts = [f'prunus_search_seconds_total{{part="{part}"}}' for part in ("generate", "score")]
     took.sort()
     return Load(
         clients,
@@ -144,6 +147,7 @@ async def load(
         took[min(len(took) - 1, int(len(took) * 0.99))] if took else float("nan"),
         (after[written] - before[written]) / seconds,
         rows / calls if calls else float("nan"),
+        sum(after[part] - before[part] for part in parts) / seconds,
     )
 
 
@@ -156,6 +160,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="two requests of each client, at 1 and 4 clients")
     parser.add_argument("--json", action="store_true", help="figures only")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and the server with it
     clients = [1, 4] if given.smoke else [int(n) for n in given.clients.split(",")]
     turns, seconds = (2, 120.0) if given.smoke else (10**6, min(given.seconds, MOST_SECONDS))
     figures: dict[str, list[dict]] = {}
@@ -173,14 +178,14 @@ def main() -> None:
         print(json.dumps({"strategy": given.strategy, **figures, "gain": gains}))
         return
     print(f"{given.strategy}, at most {given.max_tokens} tokens, {seconds:g} seconds each, {os.cpu_count()} cores\n")
-    print("| searches | clients | requests/s | p50 s | p99 s | tokens/s | candidates a call | gain |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    print("| searches | clients | requests/s | p50 s | p99 s | tokens/s | candidates a call | busy | gain |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for name, some in figures.items():
         for one, gain in zip(some, gains, strict=True):
             told = f"{gain:.2f}" if name == "shared" and gain else ""
             print(
                 f"| {name} | {one['clients']} | {one['requests_per_second']:.2f} | {one['p50']:.2f} | {one['p99']:.2f} "
-                f"| {one['tokens_per_second']:.0f} | {one['batch']:.1f} | {told} |"
+                f"| {one['tokens_per_second']:.0f} | {one['batch']:.1f} | {one['busy']:.0%} | {told} |"
             )
 
 

@@ -67,9 +67,7 @@ def write_video_folder(folder, layers=2, heads=2):
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--soak", type=float, default=6.0, help="seconds for which many clients ask the server (60: a whole minute)"
-    )
+    parser.addoption("--soak", type=float, default=6.0, help="seconds for which many clients ask the server")
 
 
 @pytest.fixture(scope="session")

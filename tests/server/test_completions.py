@@ -1,6 +1,7 @@
 """OpenAI's routes, asked by OpenAI's own client: what is answered is what the search offline answers."""
 
 import json
+import logging
 import threading
 
 import openai
@@ -378,3 +379,37 @@ def test_metrics_count_what_was_spent():
         assert float(values["prunus_search_forwards_total"]) == prunus["nfe"]
         assert values['prunus_searches_total{end="finished"}'] == "1" and values["prunus_states"] == "0"
         assert float(values['prunus_search_seconds_total{part="generate"}']) > 0
+
+
+def test_nothing_that_was_asked_or_answered_is_in_the_log():
+    """Neither prompts nor answers nor keys; what a search took is."""
+    records, logger = [], logging.getLogger("prunus.server")
+    handler = logging.Handler()
+    handler.emit = records.append
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with searching(keys=(KEY,)) as running:
+            answer = ask(openai_client(running, KEY), HARD, seed=1)
+            running.post("/v1/chat/completions", {"model": HARD, "messages": [{"role": "user", "content": HARD}]}, KEY)
+    finally:
+        logger.removeHandler(handler)
+    lines = [json.dumps({"event": r.getMessage(), **getattr(r, "fields", {})}) for r in records]
+    text = "\n".join(lines)
+    assert HARD not in text and KEY not in text and answer.choices[0].message.content.split("\n")[0] not in text
+    (search_line,) = [json.loads(line) for line in lines if '"event": "search"' in line]
+    assert search_line["generated"] == answer.usage.prunus["tokens_generated"] and search_line["end"] == "finished"
+    assert search_line["request_id"].startswith("req-")
+
+
+def test_a_keys_quota_counts_what_its_searches_took():
+    with searching(keys=(KEY, OTHER_KEY), limits={"tokens_per_minute": 100}) as running:
+        first, other = openai_client(running, KEY), openai_client(running, OTHER_KEY)
+        took = ask(first, HARD, seed=1).usage.prunus
+        assert took["tokens_processed"] + took["tokens_scored"] > 100
+        with pytest.raises(openai.RateLimitError) as refused:
+            until(lambda: not ask(first, HARD))
+        assert (
+            refused.value.body["code"] == "quota_exceeded" and int(refused.value.response.headers["Retry-After"]) >= 1
+        )
+        assert ask(other, PROBLEM, seed=1).choices

@@ -109,9 +109,8 @@ def test_fifty_clients_at_a_time(server, expected, pytestconfig):
             return before, megabytes(process), await numbers(http, admin)
 
     before, after, told = asyncio.run(all_clients())
-    print(
-        f"\n{sent} sent, {answered} answered ({streamed} streamed), {refused} refused; {before:.0f} to {after:.0f} MB"
-    )
+    counts = f"{sent} sent, {answered} answered ({streamed} streamed), {refused} refused"
+    print(f"\n{counts}; {before:.0f} MB, at the end {after:.0f} MB")
     assert wrong == []
     assert answered + refused == sent and answered >= CLIENTS // 5 and streamed
     assert told['prunus_searches_total{end="finished"}'] == answered

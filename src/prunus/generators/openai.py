@@ -28,13 +28,14 @@ from prunus.budget import Cost
 from prunus.errors import ServerError, require
 from prunus.generators.openai_answer import Choice, Usage
 from prunus.generators.openai_client import Client
-from prunus.generators.text_how import TextHow
+from prunus.generators.text_how import TextHow, stop_texts
 from prunus.generators.written import Written
 from prunus.http import Server
 from prunus.roles import Ask, Failed, Generator, Grown, How, View
 from prunus.tree import Node, seed_of
 
 UNKNOWN = -1  # a token's number is not told
+MOST_STOPS = 3  # OpenAI takes four, and one is the separator
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class OpenAIText(Generator):
         require(0 <= temperature < float("inf"), "temperature", temperature, "at least 0")
         for field, limit in {"max_tokens": max_tokens, "max_step": max_step, "max_steps": max_steps}.items():
             require((limit is None and field != "max_tokens") or (limit or 0) >= 1, field, limit, "at least 1")
-        self.name, self.step, self.stop, self.temperature = name, step, _stops(stop), temperature
+        self.name, self.step, self.stop, self.temperature = name, step, stop_texts(stop, MOST_STOPS), temperature
         bounds = [bound for bound in (max_step, step) if isinstance(bound, int)]
         self.max_tokens, self.max_step, self.max_steps = max_tokens, min(bounds, default=None), max_steps
         server = Server(url, f"generator {name!r}", **{"time_limit": 300.0, **connection})
@@ -118,7 +119,7 @@ class OpenAIText(Generator):
             require(0 <= temperature < float("inf"), "temperature", temperature, "at least 0")
             other.temperature = temperature
         if stop is not None:
-            other.stop = _stops(stop)
+            other.stop = stop_texts(stop, MOST_STOPS)
         if max_tokens is not None:
             require(max_tokens >= 1, "max_tokens", max_tokens, "at least 1")
             other.max_tokens = max_tokens
@@ -300,12 +301,6 @@ class OpenAIText(Generator):
         asked = ("model", "chat", "template", "system", "top_p", "share", "extra")
         settings = {**{n: getattr(self, n) for n in own}, **{n: getattr(self.client, n) for n in asked}}
         return {**settings, "url": self.client.server.address}
-
-
-def _stops(stop: Sequence[str]) -> tuple[str, ...]:
-    listed = isinstance(stop, list | tuple) and all(isinstance(s, str) and s for s in stop)
-    require(listed and len(stop) <= 3, "stop", stop, "a list of at most three texts")
-    return tuple(stop)
 
 
 def _how(ask: Ask) -> TextHow:

@@ -24,9 +24,9 @@ from prunus.generators.detokenizer import Detokenizer
 from prunus.generators.kv_cache import unique_bytes
 from prunus.generators.sampling import Sampling
 from prunus.generators.steps import Step, StepEnd
-from prunus.generators.text_how import TextHow
+from prunus.generators.text_how import TextHow, stop_texts
 from prunus.generators.text_model import TextModel
-from prunus.generators.text_row import TextRow, TextState
+from prunus.generators.text_row import TextRow, TextState, draw
 from prunus.generators.written import Written
 from prunus.roles import Ask, Generator, Grown, How, View
 from prunus.tree import Node
@@ -74,7 +74,7 @@ class TextGenerator(Generator):
         self.sampling = Sampling.of_folder(config, temperature=temperature, top_p=top_p, top_k=top_k)
         self.step = StepEnd(step)
         strings = config.stop_strings if stop is None else stop
-        self.stop = _stops((strings,) if isinstance(strings, str) else strings or ())
+        self.stop = stop_texts((strings,) if isinstance(strings, str) else strings or ())
         limits = {"max_tokens": max_tokens, "max_step": max_step, "max_steps": max_steps}
         for field, value in {**limits, "max_batch_tokens": max_batch_tokens}.items():
             require(value is None or value >= 1, field, value, "at least 1")
@@ -105,20 +105,13 @@ class TextGenerator(Generator):
         return self._max_tokens or self._total or MAX_TOKENS
 
     def adjusted(
-        self,
-        *,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        stop: Sequence[str] | None = None,
-        max_tokens: int | None = None,
+        self, *, stop: Sequence[str] | None = None, max_tokens: int | None = None, **sampling: Any
     ) -> TextGenerator:
-        """One that shares the model, with other settings; None leaves one as it is. Raises SettingError."""
+        """One that shares the model, with other settings: also temperature, top_p and top_k. Raises SettingError."""
         other = copy(self)
-        given: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
-        other.sampling = replace(self.sampling, **{k: v for k, v in given.items() if v is not None})
+        other.sampling = replace(self.sampling, **sampling)
         if stop is not None:
-            other.stop = _stops(stop)
+            other.stop = stop_texts(stop)
         if max_tokens is not None:
             require(max_tokens >= 1, "max_tokens", max_tokens, "at least 1")
             other._max_tokens = max_tokens
@@ -192,7 +185,7 @@ class TextGenerator(Generator):
         logits = torch.stack([row.parent.logits for row in rows])  # type: ignore[misc]
         live = list(rows)
         while True:
-            tokens, scores = _draw(logits, live)
+            tokens, scores = draw(logits, live)
             for row, token, score in zip(live, tokens.tolist(), scores.tolist(), strict=True):
                 row.take(token, score)
             on = [i for i, row in enumerate(live) if not row.reason]
@@ -343,27 +336,6 @@ class TextGenerator(Generator):
             "max_steps": self.max_steps,
             "chat": self.chat,
         }
-
-
-def _stops(stop: Sequence[str]) -> tuple[str, ...]:
-    require(all(isinstance(s, str) and s for s in stop), "stop", stop, "strings of at least 1 character")
-    return tuple(stop)
-
-
-def _draw(logits: torch.Tensor, rows: Sequence[TextRow]) -> tuple[torch.Tensor, torch.Tensor]:
-    """A token and its log-probability for each row; those whose tokens are cut off alike are drawn together."""
-    alike: dict[tuple[float, int], list[int]] = {}
-    for i, row in enumerate(rows):
-        alike.setdefault((row.generator.sampling.top_p, row.generator.sampling.top_k), []).append(i)
-    drawn = []
-    for group in alike.values():
-        some = [rows[i] for i in group]
-        at = logits if len(alike) == 1 else logits[group]
-        drawn.append(some[0].generator.sampling.draw(at, [r.uniform() for r in some], [r.temperature for r in some]))
-    if len(drawn) == 1:
-        return drawn[0]
-    order = torch.tensor([i for group in alike.values() for i in group], device=logits.device).argsort()
-    return torch.cat([tokens for tokens, _ in drawn])[order], torch.cat([scores for _, scores in drawn])[order]
 
 
 def _whole(node: Node) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -128,3 +128,19 @@ class TextRow:
             log_probability=float(sum(self.scores)),
             cost=self.read + generator.write_cost(parent.length, self.now - 1),
         )
+
+
+def draw(logits: torch.Tensor, rows: Sequence[TextRow]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A token and its log-probability for each row; those whose tokens are cut off alike are drawn together."""
+    alike: dict[tuple[float, int], list[int]] = {}
+    for i, row in enumerate(rows):
+        alike.setdefault((row.generator.sampling.top_p, row.generator.sampling.top_k), []).append(i)
+    drawn = []
+    for group in alike.values():
+        some = [rows[i] for i in group]
+        at = logits if len(alike) == 1 else logits[group]
+        drawn.append(some[0].generator.sampling.draw(at, [r.uniform() for r in some], [r.temperature for r in some]))
+    if len(drawn) == 1:
+        return drawn[0]
+    order = torch.tensor([i for group in alike.values() for i in group], device=logits.device).argsort()
+    return torch.cat([tokens for tokens, _ in drawn])[order], torch.cat([scores for _, scores in drawn])[order]

@@ -211,6 +211,8 @@ class Engine:
                 running.tree, running.loop = start(
                     job.prompt, job.generator, dict(job.rewards), job.strategy, job.budget, job.seed
                 )
+                if messages := getattr(job.prompt, "messages", ()):  # of a saved tree only the text would be left
+                    running.tree.spec["messages"] = list(messages)
                 self._tell(running, None)
                 self._advance(running, None)
             except Exception as error:
@@ -289,9 +291,9 @@ class Engine:
                 self.waiting.remove(running)
         elif state == "finished":
             self._recent.append(time.monotonic() - running.arrived - running.waited)
-        self._tell(running, None)
         if not running.called:
             self._release(running)
+        self._tell(running, None)
 
     def _release(self, running: Running) -> None:
         """Free a search's states; no call uses them."""

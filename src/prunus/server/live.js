@@ -119,7 +119,7 @@ function list() {
   const running = newest.find((one) => one.state === "running" && one.nodes.size);
   if ($("follow").checked && (running || newest[0])) selected = (running || newest[0]).id;
   $("nothing").hidden = newest.length > 0;
-  keep(rows, new Set(newest.map((one) => one.id)), (id) => {
+  keep(rows, new Set(newest.map((one) => one.id).reverse()), (id) => {
     const item = document.createElement("li"), button = make("button", item);
     button.type = "button";
     for (const name of ["dot", "what", "state", "more"]) make("span", button, undefined, name);
@@ -172,8 +172,19 @@ function shared(search) {
   return lines[0].slice(0, count);
 }
 
+// Pruned siblings that say the same are one card, which says how many they are.
+function alike(nodes) {
+  const parents = new Set(nodes.map((node) => node.parent)), first = new Map(), counts = new Map(), kept = [];
+  for (const node of nodes) {
+    const key = node.status === "pruned" && !parents.has(node.id) ? `${node.parent} ${node.text}` : node.id;
+    if (!first.has(key)) { first.set(key, node.id); kept.push(node); }
+    counts.set(first.get(key), (counts.get(first.get(key)) ?? 0) + 1);
+  }
+  return [kept, counts];
+}
+
 function tree(search) {
-  const nodes = [...search.nodes.values()], children = new Map(), places = new Map();
+  const [nodes, counts] = alike([...search.nodes.values()]), children = new Map(), places = new Map();
   for (const node of nodes) children.set(node.parent, [...(children.get(node.parent) ?? []), node]);
   const order = { chosen: 0, open: 1, done: 2, closed: 3, failed: 4, pruned: 5 };
   const bottoms = [];
@@ -225,7 +236,8 @@ function tree(search) {
     place(card, node ? places.get(id) : { ...places.get(0), h: ROOT, y: EDGE + (HIGH - ROOT) / 2 });
     if (!node) continue;
     card.children[0].textContent = node.text.trim() || "(nothing)";
-    card.children[1].textContent = node.score === null ? "" : node.score.toPrecision(3);
+    const several = counts.get(id) > 1 ? `×${counts.get(id)} ` : "";
+    card.children[1].textContent = several + (node.score === null ? "" : node.score.toPrecision(3));
   }
   if (atEnd && $("follow").checked) scroll.scrollLeft = scroll.scrollWidth;
 }

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,28 +143,13 @@ class Live:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/", self._page),
-            Route("/live/page.css", self._style),
-            Route("/live/page.js", self._script),
+            Route("/", _file("live.html", "text/html")),
+            Route("/live/page.css", _file("live.css", "text/css")),
+            Route("/live/page.js", _file("live.js", "text/javascript")),
             Route("/live/session", self._sign_in, methods=["POST"]),
             Route("/live/session", self._sign_out, methods=["DELETE"]),
             Route("/live/events", self._events),
         ]
-
-    @staticmethod
-    @access("anyone")
-    async def _page(request: Request) -> Response:
-        return FileResponse(HERE / "live.html", media_type="text/html; charset=utf-8", headers=HEADERS)
-
-    @staticmethod
-    @access("anyone")
-    async def _style(request: Request) -> Response:
-        return FileResponse(HERE / "live.css", media_type="text/css; charset=utf-8", headers=HEADERS)
-
-    @staticmethod
-    @access("anyone")
-    async def _script(request: Request) -> Response:
-        return FileResponse(HERE / "live.js", media_type="text/javascript; charset=utf-8", headers=HEADERS)
 
     @staticmethod
     @access("anyone")
@@ -222,6 +207,16 @@ class Live:
                     next_numbers = time.monotonic() + SECOND
         finally:
             self._watchers.discard(watcher)
+
+
+def _file(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint of one of the page's own files."""
+
+    @access("anyone")
+    async def endpoint(request: Request) -> Response:
+        return FileResponse(HERE / name, media_type=f"{kind}; charset=utf-8", headers=HEADERS)
+
+    return endpoint
 
 
 def _event(kind: str, told: Any) -> bytes:
