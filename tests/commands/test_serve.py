@@ -258,7 +258,7 @@ def test_a_second_interrupt_ends_it_at_once(slow_server):
         (("--limit", "speed=3"), "--limit 'speed=3' is unknown; take one of body_bytes"),
         (("--limit", "n=many"), "--limit 'n=many' has no number"),
         (("--limit", "n=0"), "n = 0 is not allowed"),
-        (("--strategy", "beam-4x4"), "chooses by a reward, and there is none"),
+        (("pocket-lm", "--strategy", "beam-4x4"), "chooses by a reward, and there is none"),
         (("--strategy", "magic"), "strategy 'magic' is unknown"),
         (("--reward", "r=prunus.rewards:StepReward", "--strategy", "beam"), "only rewards are served"),
         (("--reward", "a b=folder"), "a name is ASCII without spaces"),

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prunus.roles import Generator, Reward
     from prunus.server.settings import Settings
 
-PACKAGED = "pocket-lm"
+PACKAGED, PACKAGED_REWARD = "pocket-lm", "prm"  # what is served if nothing is named
 WITH_REWARD = ("beam", "best-of", "majority", "weighted")
 WITHOUT_REWARD = ("majority",)
 PATIENCE = 5.0  # seconds of Python's own end, after the server's
@@ -114,7 +114,9 @@ def serve(job: ServeJob, settings: Settings, told: Callable[[str], None], *secre
     from prunus.server.running import prepare, run
     from prunus.server.searches import Searches
 
-    models = job.models or ({} if job.rewards else {PACKAGED: PACKAGED})
+    if not job.models and not job.rewards:
+        job = replace(job, models={PACKAGED: PACKAGED}, rewards={PACKAGED_REWARD: PACKAGED_REWARD})
+    models = job.models
     strategies = job.strategies or (WITH_REWARD if job.rewards else WITHOUT_REWARD)
     for name in strategies:
         if methods.parse(name).needs_reward and not job.rewards:
