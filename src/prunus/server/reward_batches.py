@@ -35,10 +35,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Rated:
-    """value: NaN where the reward gives none. steps: at each separator, of a reward that scores steps."""
+    """value: NaN where the reward gives none. steps: at each separator, of a reward that scores steps. tokens: of the
+    text and its prompt, if the reward tells."""
 
     value: float
-    steps: tuple[float, ...] | None = None
+    steps: tuple[float, ...] = ()
+    tokens: int = 0
 
 
 @dataclass(eq=False)
@@ -77,8 +79,8 @@ class RewardBatches:
     def waiting(self) -> int:
         return sum(len(request.waiting) for request in self._requests)
 
-    async def score(self, texts: Sequence[Text]) -> tuple[list[Rated], int]:
-        """One result for each text, in order, and the tokens that were read. Raises Refusal(429) if too many wait."""
+    async def score(self, texts: Sequence[Text]) -> list[Rated]:
+        """One result for each text, in order. Raises Refusal(429) if too many wait."""
         if self.closed:
             raise DRAINING
         if (waiting := self.waiting) + len(texts) > self.most:
@@ -94,12 +96,10 @@ class RewardBatches:
             self._worker = asyncio.create_task(self._work())
         try:
             await request.answer
-            tokens = await self._run(self._tokens, texts)
         finally:
             request.waiting.clear()
             self._unanswered.discard(request)
-        self.spent.tokens += tokens
-        return [request.results[i] for i in range(len(texts))], tokens
+        return [request.results[i] for i in range(len(texts))]
 
     async def drain(self, seconds: float) -> None:
         """Take no more; wait for what was taken."""
@@ -124,6 +124,7 @@ class RewardBatches:
                 if isinstance(result, Exception):
                     _fail(request, result)
                     continue
+                self.spent.tokens += result.tokens
                 request.results[i] = result
                 if len(request.results) == len(request.texts) and not request.answer.done():
                     request.answer.set_result(None)
@@ -159,23 +160,20 @@ class RewardBatches:
         contents = [text.content for text in texts]
         if isinstance(self.reward, StepReward):
             found = self.reward.score_steps(contents, [text.prompt for text in texts])
-            return [_of_steps(text, scores) for text, scores in zip(texts, found, strict=True)]
-        scores = list(self.reward.score(contents, [text.prompt or "" for text in texts]))
-        if len(scores) != len(texts):
-            raise SearchError(f"reward {self.reward.name!r} returned {len(scores)} scores for {len(texts)} texts")
-        return [Rated(_value(score)) for score in scores]
+            # A text that holds its prompt has a row at each separator, another one only at its steps'.
+            steps = [tuple(s if text.prompt is None else s[1:]) for s, text in zip(found, texts, strict=True)]
+            values = [s[-1] if s else float("nan") for s in steps]
+        else:
+            values = [_value(score) for score in self.reward.score(contents, [text.prompt or "" for text in texts])]
+            steps = [()] * len(texts)
+            if len(values) != len(texts):
+                raise SearchError(f"reward {self.name!r} returned {len(values)} scores for {len(texts)} texts")
+        return [Rated(v, s, self._tokens(text)) for v, s, text in zip(values, steps, texts, strict=True)]
 
-    def _tokens(self, texts: Sequence[Text]) -> int:
-        """On the model thread: what reading these takes, if the reward tells."""
-        prompts: list[Any] = [text.prompt for text in texts]
-        cost = self.reward.took([text.content for text in texts], prompts, [0] * len(texts))
+    def _tokens(self, text: Text) -> int:
+        prompts: list[Any] = [text.prompt]
+        cost = self.reward.took([text.content], prompts, [0])
         return 0 if cost is None else int(cost.tokens)
-
-
-def _of_steps(text: Text, scores: Sequence[float]) -> Rated:
-    """A text that holds its prompt has a row at each separator, another one only at its steps'."""
-    steps = scores if text.prompt is None else scores[1:]
-    return Rated(steps[-1] if steps else float("nan"), tuple(steps))
 
 
 def _value(score: Score | float | Failed | None) -> float:

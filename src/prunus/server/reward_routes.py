@@ -136,10 +136,7 @@ class RewardPart:
             raise fields.wrong("encoding_format", "float")
         texts = [self._turns(sent["messages"])] if "messages" in sent else self._inputs(sent)
         rated, usage = await self._rate(request, name, texts)
-        data = [
-            {"index": i, "object": "pooling", "data": [[1.0 - p, p] for p in r.steps or ()]}
-            for i, r in enumerate(rated)
-        ]
+        data = [{"index": i, "object": "pooling", "data": [[1.0 - p, p] for p in r.steps]} for i, r in enumerate(rated)]
         return _answer(sent, "pool", name, {"object": "list", "data": data, "usage": usage})
 
     # ---- what is sent ------------------------------------------------------------------------------------------------
@@ -196,11 +193,12 @@ class RewardPart:
         seconds = self.limits.seconds
         work = asyncio.wait_for(self.batches[name].score(texts), seconds)
         try:
-            rated, tokens = await while_connected(request, work)
+            rated = await while_connected(request, work)
         except asyncio.TimeoutError:
             raise Refusal(
                 408, f"the answer was not ready within {seconds:g} seconds", code="timeout", retry_after=seconds
             ) from None
+        tokens = sum(r.tokens for r in rated)
         charge(request, tokens)
         return rated, {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0}
 
