@@ -1,10 +1,17 @@
-"""Train the pocket process reward and outcome reward from labelled solutions, and measure them.
+"""Train the pocket process reward and outcome reward, and measure them.
 
-Both begin as the language model's own layers, which know what should come next, and two more above them, which do
-nothing at first. The process reward learns, by cross-entropy, each step's label at the end of its separator and, with
-less weight, at every token inside the step: there it foretells how a step will come out that is not finished. The
-outcome reward learns whether the answer is right, at the end of the solution. Every label is flipped with a chance of
-10 %: exact labels are never trained on.
+The process reward begins as the language model's own layers, which know what should come next, and two more above
+them, which do nothing at first. It learns in two parts, one optimiser and one learning rate through both:
+
+1. on fresh solutions of a weak solver (``prunus.worlds.arithmetic.weak_solution``), in some of which a digit is then
+   changed or lost, exactly labelled: at every token, can the text so far still be right in every step? A second head,
+   which is thrown away, names the token at which it ceases to be: without it the network does not find out that it must
+   compare a token with what should have come;
+2. on samples of the language model, each step's label flipped with a chance of 10 %: at the end of its separator and,
+   with less weight, at every token inside the step, where it foretells how a step will come out.
+
+The outcome reward begins as the process reward's layers and learns from the same samples whether the answer is right,
+at the end of the solution, with labels flipped as often.
 
     python recipes/text/rewards.py --model work/lm/model --solutions work/solutions --out work/rewards     # resumable
 
@@ -19,119 +26,245 @@ Writes ``prm`` and ``orm`` (folders), ``metrics.json`` (below, on dev solutions,
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
+import sys
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from language_model import problem
 from solutions import OPERATIONS
 from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification, LlamaForTokenClassification
 from vocabulary import save
 
 from prunus.generators.written import Written
 from prunus.rewards import OutcomeReward, StepReward
+from prunus.worlds import arithmetic
 from prunus.worlds.arithmetic.expression import operations, parse
 
+sys.path.append(str(Path(__file__).parents[1] / "video"))
+from muon import Muon
+
 IGNORED = -100
-INSIDE = 0.2  # weight of a token inside a step
+INSIDE = 0.2  # weight of a token inside a step whose label is noisy
 AFTER = 0.2  # weight of a step behind a wrong one: its label is no news
 LAYERS = 2  # above those of the language model
 NAMES = ("wrong", "right")
+BLOCK = 16  # batches whose rows are sorted by length together, so that little is padding
+SCRIBBLED = 0.25  # share of the weak solver's solutions in which a digit is changed or lost
+WRONG_TOKENS = 10.0  # weight of the rare token at which a text ceases to be right
 
 
-class Solutions:
-    """Labelled solutions as tokens, each label flipped with chance ``noise``, once and for all."""
+@dataclass
+class Row:
+    """A problem and its solution as tokens; what is learned at each of them, and at the end."""
 
-    def __init__(self, file: Path, tokenizer: AutoTokenizer, noise: float, seed: int) -> None:
-        rng = np.random.default_rng([seed, 1])
-        self.rows = []
-        for line in file.read_text().splitlines():
-            row = json.loads(line)
-            tokens = tokenizer(row["prompt"]).input_ids
-            labels, weights = [IGNORED] * len(tokens), [0.0] * len(tokens)
-            parents = [True, *row["labels"]]
-            for step, label, parent in zip(row["completions"], row["labels"], parents):
-                piece = tokenizer(step + "\n").input_ids
-                tokens = tokens + piece
-                labels += [int(label ^ (rng.random() < noise))] * len(piece)
-                news = 1.0 if parent else AFTER
-                weights += [INSIDE * news] * (len(piece) - 1) + [news]
-            # The solution ends without the last newline.
-            self.rows.append((tokens, labels, weights, int(row["right"] ^ (rng.random() < noise))))
-        self.rows.sort(key=lambda row: len(row[0]))
+    tokens: list[int]
+    labels: list[int]  # 1 right, 0 wrong, IGNORED in the prompt
+    weights: list[float]
+    turns: list[float]  # 1 at the token at which the text ceases to be right
+    right: int  # the answer
 
-    def batch(self, rng: np.random.Generator, size: int) -> list[tuple]:
-        """Some solutions of like length."""
-        at = int(rng.integers(max(1, len(self.rows) - 2 * size)))
-        near = self.rows[at : at + 2 * size]
-        return [near[i] for i in rng.permutation(len(near))[:size]]
+
+class Texts:
+    """Solutions as rows: labels of steps are flipped with chance ``noise`` and ``inside`` weighs tokens within one."""
+
+    def __init__(self, tokenizer: AutoTokenizer, noise: float, inside: float) -> None:
+        self.tokenizer, self.noise, self.inside = tokenizer, noise, inside
+
+    def row(self, prompt: str, solution: str, rng: np.random.Generator) -> Row:
+        """``prompt`` without, ``solution`` with a newline at its end."""
+        asked = self.tokenizer(prompt + "\n").input_ids
+        row = Row(asked, [IGNORED] * len(asked), [0.0] * len(asked), [0.0] * len(asked), 0)
+        can = arithmetic.can_be_right(solution, prompt)
+        at, news = 0, 1.0
+        for step in arithmetic.steps(solution):
+            tokens = self.tokenizer(step + "\n", return_offsets_mapping=True)
+            now = [can[at + end - 1] for _, end in tokens.offset_mapping]
+            before = [at == 0 or can[at - 1], *now[:-1]]
+            at += len(step) + 1
+            flip = rng.random() < self.noise
+            row.tokens = row.tokens + tokens.input_ids
+            row.labels += [int(c != flip) for c in now]
+            row.weights += [self.inside * news] * (len(now) - 1) + [news]
+            row.turns += [float(b and not c) for b, c in zip(before, now, strict=True)]
+            news = 1.0 if now[-1] else AFTER
+        row.right = int((arithmetic.judge(solution, prompt).value == 1) != (rng.random() < self.noise))
+        return row
+
+
+def batches(rows: list[Row], size: int, rng: np.random.Generator) -> list[list[Row]]:
+    """All rows, in batches of like length, in random order."""
+    order = sorted(rows, key=lambda row: len(row.tokens))
+    chunks = [order[at : at + size] for at in range(0, len(order) - size + 1, size)]
+    return [chunks[i] for i in rng.permutation(len(chunks))]
+
+
+def scribbled(solution: str, rng: np.random.Generator) -> str:
+    """The solution with one digit changed, or lost."""
+    places = [i for i, character in enumerate(solution) if character.isdigit()]
+    at = places[rng.integers(len(places))]
+    digit = "" if rng.random() < 0.3 else str((int(solution[at]) + int(rng.integers(1, 10))) % 10)
+    return solution[:at] + digit + solution[at + 1 :]
+
+
+def weak(texts: Texts, args: argparse.Namespace, start: int) -> Iterator[list[Row]]:
+    """Batches of the weak solver's solutions, from step ``start`` on; in a first run long problems come in slowly."""
+    for block in range(start // BLOCK, -(-args.weak_steps // BLOCK)):
+        rng = np.random.default_rng([args.seed, 2, block])
+        rows = []
+        for _ in range(BLOCK * args.batch):
+            prompt = problem(rng, 1 if args.start else block * BLOCK / args.weak_steps)
+            solution = arithmetic.weak_solution(prompt, rng, args.mistakes)
+            solution = scribbled(solution, rng) if rng.random() < SCRIBBLED else solution
+            rows.append(texts.row(prompt, solution + "\n", rng))
+        yield from batches(rows, args.batch, rng)[max(0, start - block * BLOCK) :]
+
+
+def sampled(texts: Texts, args: argparse.Namespace, start: int) -> Iterator[list[Row]]:
+    """Batches of the language model's solutions, from step ``start`` on, again and again."""
+    rng = np.random.default_rng([args.seed, 1])  # a label is flipped once and for all
+    rows = []
+    for line in (args.solutions / "train.jsonl").read_text().splitlines():
+        found = json.loads(line)
+        steps = "".join(f"{step}\n" for step in found["completions"])
+        rows.append(texts.row(found["prompt"].strip(), steps, rng))
+    done, epoch = 0, 0
+    while True:
+        for batch in batches(rows, min(args.batch, len(rows)), np.random.default_rng([args.seed, 3, epoch])):
+            if done >= start:
+                yield batch
+            done += 1
+        epoch += 1
 
 
 def padded(rows: list[list], value: float) -> torch.Tensor:
     return torch.nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], True, padding_value=value)
 
 
-def step_loss(model: torch.nn.Module, rows: list[tuple]) -> torch.Tensor:
-    tokens, labels, weights = (padded([r[i] for r in rows], v) for i, v in enumerate((0, IGNORED, 0.0)))
-    logits = model(input_ids=tokens).logits  # what stands behind a token does not matter to it
-    losses = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
-    return (losses * weights).sum() / weights.sum()
+def step_loss(model: torch.nn.Module, turn: torch.nn.Module, rows: list[Row], exact: bool) -> torch.Tensor:
+    tokens, labels = padded([r.tokens for r in rows], 0), padded([r.labels for r in rows], IGNORED)
+    weights = padded([r.weights for r in rows], 0.0)
+    hidden = model.run(input_ids=tokens).last_hidden_state  # what stands behind a token does not matter to it
+    losses = F.cross_entropy(model.score(hidden).transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+    loss = (losses * weights).sum() / weights.sum()
+    if exact:
+        news = weights == 1
+        turns = padded([r.turns for r in rows], 0.0)[news]
+        wrong = torch.tensor(WRONG_TOKENS)
+        loss = loss + F.binary_cross_entropy_with_logits(turn(hidden)[..., 0][news], turns, pos_weight=wrong)
+    return loss
 
 
-def outcome_loss(model: torch.nn.Module, rows: list[tuple]) -> torch.Tensor:
-    tokens = padded([r[0][:-1] for r in rows], 0)
+def outcome_loss(model: torch.nn.Module, rows: list[Row]) -> torch.Tensor:
+    tokens = padded([r.tokens[:-1] for r in rows], 0)  # a solution ends without the last newline
     logits = model(input_ids=tokens, attention_mask=(tokens > 0).long()).logits
-    return F.cross_entropy(logits, torch.tensor([r[3] for r in rows]))
+    return F.cross_entropy(logits, torch.tensor([r.right for r in rows]))
 
 
-def train(name: str, kind: type, loss_of: object, data: Solutions, args: argparse.Namespace) -> torch.nn.Module:
-    """Goes on from its checkpoint."""
-    torch.manual_seed(args.seed)
-    config = LlamaConfig.from_pretrained(args.model)
+class Training:
+    """One reward's training: rate, checkpoints, log. It goes on from its checkpoint."""
+
+    def __init__(self, name: str, modules: torch.nn.ModuleList, steps: int, rate: float, out: Path) -> None:
+        self.name, self.modules, self.steps, self.out = name, modules, steps, out
+        matrices = [p for p in modules[0].model.layers.parameters() if p.ndim == 2]
+        others = [p for p in modules.parameters() if not any(p is matrix for matrix in matrices)]
+        self.optimisers = [
+            torch.optim.AdamW(others, lr=rate / 2, betas=(0.9, 0.97), weight_decay=0.01),
+            Muon(matrices, lr=rate),
+        ]
+        self.rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in self.optimisers]
+        self.checkpoint, self.start = out / f"{name}.pt", 0
+        if self.checkpoint.exists():
+            saved = torch.load(self.checkpoint, weights_only=True)
+            modules.load_state_dict(saved["modules"])
+            for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+                optimiser.load_state_dict(state)
+            self.start = saved["step"]
+
+    def run(self, loss_at: Callable[[int], torch.Tensor]) -> None:
+        began, losses = time.time(), []
+        self.modules.train()
+        for step in range(self.start, self.steps):
+            # warm up, hold, then fall to nothing over the last third
+            share = min(1, (step + 1) / 50, 3 * (self.steps - step) / self.steps)
+            for optimiser, rates in zip(self.optimisers, self.rates, strict=True):
+                for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                    group["lr"] = rate * share
+            loss = loss_at(step)
+            self.modules.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
+            for optimiser in self.optimisers:
+                optimiser.step()
+            losses.append(loss.item())
+            if (step + 1) % 25 == 0 or step + 1 == self.steps:
+                entry = {"reward": self.name, "step": step + 1, "loss": round(float(np.mean(losses)), 4)}
+                entry["seconds"] = round(time.time() - began)
+                losses = []
+                print(json.dumps(entry), flush=True)
+                with (self.out / "log.jsonl").open("a") as log:
+                    log.write(json.dumps(entry) + "\n")
+            if (step + 1) % 100 == 0 or step + 1 == self.steps:
+                self.save(step + 1)
+        self.modules.eval()
+
+    def save(self, step: int) -> None:
+        optimisers = [optimiser.state_dict() for optimiser in self.optimisers]
+        state = {"modules": self.modules.state_dict(), "optimisers": optimisers, "step": step}
+        torch.save(state, self.checkpoint.with_suffix(".tmp"))
+        self.checkpoint.with_suffix(".tmp").replace(self.checkpoint)
+
+
+def configuration(folder: Path) -> LlamaConfig:
+    config = LlamaConfig.from_pretrained(folder)
     config.id2label, config.label2id = dict(enumerate(NAMES)), {name: i for i, name in enumerate(NAMES)}
     config.classifier_dropout, config.num_hidden_layers = 0.0, config.num_hidden_layers + LAYERS
-    model = kind.from_pretrained(args.model, config=config).float()
+    return config
+
+
+def train_step_reward(tokenizer: AutoTokenizer, args: argparse.Namespace) -> torch.nn.Module:
+    torch.manual_seed(args.seed)
+    model = LlamaForTokenClassification.from_pretrained(args.model, config=configuration(args.model)).float()
     for layer in model.model.layers[-LAYERS:]:
         torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
         torch.nn.init.zeros_(layer.mlp.down_proj.weight)
-    model.train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.02)
-    checkpoint, start = args.out / f"{name}.pt", 0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
-        start = saved["step"]
-    began, losses = time.time(), []
-    for step in range(start, args.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = args.rate * min(1, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / args.steps))
-        loss = loss_of(model, data.batch(np.random.default_rng([args.seed, step]), args.batch))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        losses.append(loss.item())
-        if (step + 1) % 25 == 0 or step + 1 == args.steps:
-            entry = {"reward": name, "step": step + 1, "loss": round(float(np.mean(losses)), 4)}
-            entry["seconds"] = round(time.time() - began)
-            losses = []
-            print(json.dumps(entry), flush=True)
-            with (args.out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(entry) + "\n")
-        if (step + 1) % 100 == 0 or step + 1 == args.steps:
-            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
+    if args.start:
+        model = LlamaForTokenClassification.from_pretrained(args.start).float()
+    object.__setattr__(model, "run", torch.compile(model.model, dynamic=True) if args.compile else model.model)
+    turn = torch.nn.Linear(model.config.hidden_size, 1)
+    steps = args.weak_steps + args.steps
+    training = Training("prm", torch.nn.ModuleList([model, turn]), steps, args.rate, args.out)
+    first = weak(Texts(tokenizer, noise=0.0, inside=1.0), args, training.start)
+    second = sampled(Texts(tokenizer, args.noise, INSIDE), args, max(0, training.start - args.weak_steps))
+
+    def loss_at(step: int) -> torch.Tensor:
+        exact = step < args.weak_steps
+        return step_loss(model, turn, next(first if exact else second), exact)
+
+    training.run(loss_at)
+    return model
+
+
+def train_outcome_reward(steps: torch.nn.Module, tokenizer: AutoTokenizer, args: argparse.Namespace) -> torch.nn.Module:
+    torch.manual_seed(args.seed)
+    model = LlamaForSequenceClassification(configuration(args.model)).float()
+    model.model.load_state_dict(steps.model.state_dict())
+    training = Training("orm", torch.nn.ModuleList([model]), args.steps, args.rate / 2, args.out)
+    rows = sampled(Texts(tokenizer, args.noise, INSIDE), args, training.start)
+    training.run(lambda step: outcome_loss(model, next(rows)))
     return model
 
 
 def export(folder: Path, model: torch.nn.Module, tokenizer: AutoTokenizer) -> None:
     """Write a transformers folder in half precision."""
-    model.half().save_pretrained(folder)
+    copy.deepcopy(model).half().save_pretrained(folder)
     save(folder, tokenizer)
     (folder / "generation_config.json").unlink(missing_ok=True)
     for file in folder.iterdir():
@@ -193,20 +326,24 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="the language model whose layers to begin with")
     parser.add_argument("--solutions", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--weak-steps", type=int, default=3000, help="steps on the weak solver's solutions")
+    parser.add_argument("--steps", type=int, default=1000, help="steps on the language model's, for each reward")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--noise", type=float, default=0.1)
+    parser.add_argument("--mistakes", type=float, default=0.2, help="share of lines that the weak solver gets wrong")
+    parser.add_argument("--noise", type=float, default=0.1, help="share of the sampled steps whose label is flipped")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="a process reward to go on from, instead of the language model")
+    parser.add_argument("--compile", action="store_true", help="train faster, after half a minute")
     parser.add_argument("--smoke", action="store_true", help="a few steps, to see that everything runs")
     args = parser.parse_args()
     if args.smoke:
-        args.steps, args.batch = 3, 4
+        args.weak_steps, args.steps, args.batch = 3, 3, 4
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    data = Solutions(args.solutions / "train.jsonl", tokenizer, args.noise, args.seed)
-    export(args.out / "prm", train("prm", LlamaForTokenClassification, step_loss, data, args), tokenizer)
-    export(args.out / "orm", train("orm", LlamaForSequenceClassification, outcome_loss, data, args), tokenizer)
+    steps = train_step_reward(tokenizer, args)
+    export(args.out / "prm", steps, tokenizer)
+    export(args.out / "orm", train_outcome_reward(steps, tokenizer, args), tokenizer)
     # Measured as they are shipped, in half precision.
     metrics = measure(StepReward.load(args.out / "prm"), OutcomeReward.load(args.out / "orm"), args.solutions)
     (args.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")

@@ -10,6 +10,7 @@ import math
 from collections.abc import Generator as Coroutine
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from prunus.budget import Budget, Cost
@@ -128,6 +129,7 @@ def _plan(generator: Generator, rewards: Sequence[Reward], strategy: Strategy, a
     """What a round of asks takes and then finishing one of them, whichever it is (or all), at most."""
     widest = max((r.view for r in rewards), key=lambda view: view.units or math.inf)
 
+    @cache  # the asks of a round stand at few depths, and a long text has many units to go
     def rating(first: int, last: int, parent: Node | None = None) -> Cost:
         """Rating a candidate at depths ``first`` to ``last``; without ``parent``, what is above it was rated."""
         total = Cost()
@@ -135,7 +137,7 @@ def _plan(generator: Generator, rewards: Sequence[Reward], strategy: Strategy, a
             if r.reads_on:
                 total += r.cost([last - (_units_read(parent, r.name) if parent else first - 1)])
             else:
-                total += sum((r.cost([min(d, r.view.units or d)]) for d in range(first, last + 1)), Cost())
+                total += r.cost([min(d, r.view.units or d) for d in range(first, last + 1)])
         return total
 
     unseen = [n for n in dict.fromkeys(a.parent for a in asks) if n.parent is not None]

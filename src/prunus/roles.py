@@ -111,7 +111,7 @@ class Generator:
         """States of nodes that were loaded from a file, rebuilt from the units of their lineages, and the cost.
 
         A node with ``children`` was grown from before: what its first growth paid for is rebuilt too, not left to the
-        next growth.
+        next growth. The root may be such a node; its lineage has no units.
         """
         raise NotImplementedError
 

@@ -218,7 +218,7 @@ def restore(tree: Tree, generator: Generator) -> None:
     began = time.perf_counter()
     tree.rewind()
     lost = [n for n in tree.frontier if n.state is None]
-    if tree.root in lost:
+    if tree.root in lost and not tree.root.children:
         lost.remove(tree.root)
         tree.root.state = generator.begin(tree.prompt)
     if lost:

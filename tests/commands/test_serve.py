@@ -10,13 +10,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import openai
 import pytest
 from command_line import run
 from serving import ADMIN, KEY, bearer
 from text_folders import write_folder
 
-from prunus import search
+from prunus import Tree, search
 from prunus.commands.serve import named
+from prunus.commands.text_methods import text_reward
 from prunus.errors import SettingError
 from prunus.generators.written import Written
 from prunus.rewards import OutcomeReward, ServerOutcomeReward, ServerStepReward, StepReward
@@ -58,6 +60,16 @@ class Process:
     def lines(self):
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
+    def wait_for(self, metric, seconds=60):
+        """Until this metric, which was 0, is more."""
+        ends = time.monotonic() + seconds
+        while True:
+            text = httpx.get(self.url + "/metrics", headers=bearer(ADMIN)).text
+            if float(text.partition(f"\n{metric} ")[2].partition("\n")[0]) > 0.1:
+                return
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+
     def end(self, *signals):
         """Its exit code, and the seconds until it ended."""
         began = time.monotonic()
@@ -77,9 +89,8 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(folders, tmp_path_factory):
     keys = {"PRUNUS_API_KEYS": KEY, "PRUNUS_ADMIN_KEY": ADMIN}
-    process = Process(
-        tmp_path_factory.mktemp("server"), "--reward", f"prm={folders[0]}", "--reward", f"orm={folders[1]}", **keys
-    )
+    rewards = ("--reward", f"prm={folders[0]}", "--reward", f"orm={folders[1]}")
+    process = Process(tmp_path_factory.mktemp("server"), *rewards, **keys)
     yield process
     process.end(signal.SIGTERM)
 
@@ -141,6 +152,16 @@ def test_the_log_has_neither_prompts_nor_keys(server, keyed):
     assert {line["event"] for line in server.lines} <= {"listening", "request", "key file is readable by others"}
 
 
+def test_the_routes_of_a_reward_server_are_named_on_the_command_line():
+    steps, whole = text_reward("http://h:8000/pooling#prm", "cpu"), text_reward("https://h/x/v1/rerank/#a/b", "cpu")
+    assert isinstance(steps, ServerStepReward) and steps.client.server.url == "http://h:8000"
+    assert (steps.name, steps.model) == ("prm", "prm") and text_reward("http://h/pooling", "cpu").model is None
+    assert isinstance(whole, ServerOutcomeReward) and whole.client.server.url == "https://h/x"
+    assert (whole.route, whole.model) == ("rerank", "a/b")
+    with pytest.raises(SettingError, match="must end in /pooling, /score or /rerank"):
+        text_reward("http://h:8000/v1#prm", "cpu")
+
+
 # ---- its end ---------------------------------------------------------------------------------------------------------
 
 
@@ -184,6 +205,41 @@ def test_what_does_not_finish_in_time_is_told_so_and_does_not_hold_the_process(s
     assert code == 0 and seconds < 30
 
 
+def test_openais_client_and_a_stop_that_saves_what_does_not_finish(tmp_path):
+    (tmp_path / "slow_rewards.py").write_text(SLOW.replace("float(contents[0])", "0.2 * len(contents)"))
+    arguments = ("pocket-lm", "--reward", "slow=slow_rewards:Slow", "--limit", "drain_seconds=1", "--trees", "trees")
+    process = Process(tmp_path, *arguments, PRUNUS_ADMIN_KEY=ADMIN)
+    try:
+        assert process.said[0].startswith("pocket-lm, pocket-lm@beam, ")
+        client = openai.OpenAI(base_url=process.said[1], api_key="none", max_retries=0)
+        ask = {"messages": [{"role": "user", "content": "(7+5)*3-4=?"}], "seed": 1}
+        answer = client.chat.completions.create(model="pocket-lm@majority-2", **ask)
+        assert "answer" in answer.choices[0].message.content and answer.usage.completion_tokens > 0
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.chat.completions.create, model="pocket-lm@beam-4x4", **ask)
+            process.wait_for('prunus_search_seconds_total{part="score"}')
+            code, _ = process.end(signal.SIGTERM)
+            with pytest.raises(openai.InternalServerError) as refused:
+                asked.result()
+        assert code == 0 and refused.value.status_code == 503
+        (saved,) = (tmp_path / "trees").iterdir()
+        assert len(Tree.load(saved).nodes) > 1 and saved.stat().st_mode & 0o077 == 0
+    finally:
+        process.process.kill()
+
+
+def test_a_second_interrupt_ends_it_at_once(slow_server):
+    process = slow_server()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, process, 50.0)
+        time.sleep(0.7)
+        process.process.send_signal(signal.SIGINT)
+        time.sleep(1.0)
+        code, seconds = process.end(signal.SIGINT)
+        assert isinstance(asked.exception(), httpx.HTTPError) or asked.result().status_code == 503
+    assert code in (0, 130) and seconds < 25
+
+
 # ---- what it does not start with -------------------------------------------------------------------------------------
 
 
@@ -202,7 +258,7 @@ def test_what_does_not_finish_in_time_is_told_so_and_does_not_hold_the_process(s
         (("--limit", "speed=3"), "--limit 'speed=3' is unknown; take one of body_bytes"),
         (("--limit", "n=many"), "--limit 'n=many' has no number"),
         (("--limit", "n=0"), "n = 0 is not allowed"),
-        (("--strategy", "beam-4x4"), "chooses by a reward, and there is none"),
+        (("pocket-lm", "--strategy", "beam-4x4"), "chooses by a reward, and there is none"),
         (("--strategy", "magic"), "strategy 'magic' is unknown"),
         (("--reward", "r=prunus.rewards:StepReward", "--strategy", "beam"), "only rewards are served"),
         (("--reward", "a b=folder"), "a name is ASCII without spaces"),

@@ -32,6 +32,7 @@ def has_ten(text, row):
 """
 PROMPT = "(7+5)*3-4=?"
 TRUTH = ("--reward", "user_rewards:truth")
+ELSEWHERE = ("--server", "http://127.0.0.1:9/v1", "--model", "tiny")
 QUIET = ("--json", "--quiet")
 
 
@@ -65,6 +66,16 @@ def test_one_prompt(there, capsys):
     (line,) = result["strategies"]
     assert line["accuracy"]["mean"] == 1 and line["tokens"] == answer["tokens"] and line["flops"] > 0
     assert result["settings"]["beam"]["keep"] == 2
+
+
+def test_the_packaged_model_is_led_by_the_packaged_reward(there, capsys):
+    assert run("solve", PROMPT, "--keep", 2, "--branch", 2, *QUIET) == 0
+    result = told(capsys)
+    assert result["reward"] == "prm" and result["settings"]["beam"]["reward"] == "prm"
+    (answer,) = result["answers"]
+    assert 0 < answer["reward"] < 1 and result["strategies"][0]["scoring_tokens"] > 0
+    assert run("solve", PROMPT, "--choose", "majority", "--n", 2, *QUIET) == 0
+    assert told(capsys)["reward"] == "none"
 
 
 def test_problems_of_the_world_by_vote(there, capsys):
@@ -178,7 +189,7 @@ def test_a_server_and_what_it_billed(there, capsys):
         ((PROMPT, "--step", "re:(", *TRUTH), "is not a regular expression"),
         ((PROMPT, "--field", "text=a"), "--field 'text' is unknown"),
         ((PROMPT, "--model", ".", *TRUTH), "cannot be loaded as a causal language model"),
-        ((PROMPT, "--strategy", "beam"), "needs a reward; give --reward"),
+        ((PROMPT, "--strategy", "beam", *ELSEWHERE), "needs a reward; give --reward"),
         ((PROMPT, "--server", "http://127.0.0.1:9/v1", *TRUTH), "a server needs the name of its model"),
         ((PROMPT, "--reward", "user_rewards:broken"), "no such number"),
         (("--data", "absent.jsonl"), "cannot be read"),

@@ -3,7 +3,7 @@
 import pytest
 from text_folders import write_folder
 
-from prunus.commands.text_methods import TEXT_METHODS, fixed_settings, is_wide, text_reward, text_strategy
+from prunus.commands.text_methods import PACKAGED, TEXT_METHODS, fixed_settings, is_wide, text_reward, text_strategy
 from prunus.errors import ModelError, SettingError
 from prunus.strategies import DVTS, REBASE, Beam, BestOfN, Vote
 
@@ -53,8 +53,9 @@ def test_rewards_by_name_folder_and_path(tmp_path):
     whole = text_reward(str(write_folder(tmp_path / "whole", "LlamaForSequenceClassification")), "cpu")
     assert (type(steps).__name__, steps.name) == ("StepReward", "steps")
     assert (type(whole).__name__, whole.name) == ("OutcomeReward", "whole")
+    assert [type(text_reward(name, "cpu")).__name__ for name in PACKAGED] == ["StepReward", "OutcomeReward"]
     assert text_reward("prunus.commands.text_methods:nothing", "cpu").name == "nothing"
-    with pytest.raises(SettingError, match="is no folder; take a folder"):
+    with pytest.raises(SettingError, match="is no folder; take prm, orm, a folder"):
         text_reward("snake", "cpu")
     with pytest.raises(ModelError, match=r"has no config\.json"):
         text_reward(str(tmp_path), "cpu")

@@ -5,7 +5,7 @@ import pytest
 from prunus.generators.written import Written
 from prunus.reproductions import self_evaluation
 from prunus.reproductions.claim import NOT_HERE, Trial, claim
-from prunus.reproductions.self_evaluation import MOST, OURS, Oracle, gain_kept
+from prunus.reproductions.self_evaluation import LED, MOST, OURS, Oracle, gain_kept, told_apart
 
 
 def solved(*right, samples=2):
@@ -24,6 +24,12 @@ def test_the_gain_that_is_kept_is_paired_by_problem():
     assert worse.verdict == NOT_HERE
 
 
+def test_samples_are_told_apart_within_problems():
+    # One problem with three of four pairs in order, one with a tie; one whose samples are all right says nothing.
+    assert told_apart([[(0.9, 1), (0.4, 1), (0.5, 0), (0.1, 0)], [(0.2, 1), (0.2, 0)], [(0.7, 1)]]) == 0.625
+    assert told_apart([]) == 0.5
+
+
 def test_the_oracle_knows_the_chance_of_a_fresh_sample():
     right, wrong = Written(["1+1=2\n", "answer 2"]), Written(["1+1=3\n", "answer 3"])
     assert Oracle({"1+1=?": 0.25}).score([right, wrong], ["1+1=?"] * 2) == [1.0, 0.75]
@@ -35,5 +41,7 @@ def test_the_miniature_runs():
     assert rows["one sample"]["samples"] == 1 and rows[f"best of {MOST}"]["samples"] == 4
     assert 1 <= rows[OURS]["samples"] <= 4
     assert rows[f"{OURS}, oracle"]["right"] >= rows["one sample"]["right"]
-    assert [f.ours for f in evidence.findings] == [f"best of {MOST}", OURS, OURS]
+    best = f"best of {MOST}"
+    assert [f.ours for f in evidence.findings] == [best, OURS, OURS, f"{best}{LED}", f"{OURS}{LED}"]
+    assert "of one problem" in evidence.findings[0].reason
     assert claim("52").measure is self_evaluation.measure

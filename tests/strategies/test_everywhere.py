@@ -68,9 +68,21 @@ TEXT = Kind(
     lambda text: text[-1] if text.whole else None,
 )
 VIDEO = Kind(video, lambda name, frames: float(frames.mean()) % 1, lambda frames: int(frames.mean() * 1000) % 3)
-KINDS = {"numbers": NUMBERS, "text": TEXT, "video": VIDEO}
 
-ALL = ("numbers", "text", "video")
+
+def language_model(request):
+    """A tiny network of a real architecture, a step of which is three tokens."""
+    from tiny_text import model
+
+    from prunus.generators.text import TextGenerator
+
+    return TextGenerator(model("llama"), 3, max_tokens=11)
+
+
+MODEL = Kind(language_model, draw, lambda text: text[-1:] if text.whole else None)
+KINDS = {"numbers": NUMBERS, "text": TEXT, "model": MODEL, "video": VIDEO}
+
+ALL = ("numbers", "text", "model", "video")
 STRATEGIES = [
     (BestOfN(4), ALL),
     (BestOfN(3, aggregate="mean"), ALL),
@@ -82,7 +94,7 @@ STRATEGIES = [
     (ParticleFilter(4), ALL),
     (ParticleFilter.published(n=4), ALL),
     (SuccessiveHalving(4, (1, 2)), ALL),
-    (SuccessiveHalving(4, (2, 4), inside=True), ("text",)),
+    (SuccessiveHalving(4, (2, 4), inside=True), ("text", "model")),
     (TTSnap(BestOfN(4, "final"), PruneSchedule((1, 2), (0.5, 0.5)), "preview"), ("numbers", "video")),
     (StreamT1(), ("video",)),
     (MCTS(iterations=5, parallel=2), ALL),
@@ -124,6 +136,11 @@ def test_it_finds_an_answer(request, strategy, kind, by):
 @pytest.mark.parametrize("strategy", [s for s, kinds in STRATEGIES if "text" in kinds], ids=repr)
 def test_the_contract_is_kept_on_text(request, strategy):
     check_strategy(strategy, TEXT.make(request), TEXT.rewards(strategy), seeds=(0, 1))
+
+
+@pytest.mark.parametrize("strategy", [s for s, kinds in STRATEGIES if "model" in kinds], ids=repr)
+def test_the_contract_is_kept_by_a_language_model(request, strategy):
+    check_strategy(strategy, MODEL.make(request), MODEL.rewards(strategy), seeds=(0,), tolerance=1e-4)
 
 
 AGGREGATING = [  # the last two have rules of their own

@@ -12,12 +12,13 @@ from prunus.cli.options import Device, Dtype, given
 from prunus.cli.texts import STEP_HELP, step_of
 
 MODEL_HELP = (
-    "NAME=WHAT, or WHAT alone: a folder, hub id or GGUF file, or an OpenAI-compatible server, "
-    "http://host:8000/v1#MODEL (MODEL as it is called there, if not NAME)."
+    "NAME=WHAT, or WHAT alone: a folder, hub id or GGUF file, pocket-lm (the packaged one), or an OpenAI-compatible "
+    "server, http://host:8000/v1#MODEL (MODEL as it is called there, if not NAME)."
 )
 REWARD_HELP = (
-    "NAME=WHAT, or WHAT alone: a folder for token or sequence classification, or package.module:Name. Searches may use "
-    "it, and it is served on vLLM's /v1/score, /v1/rerank and /pooling. Several times for several."
+    "NAME=WHAT, or WHAT alone: a folder for token or sequence classification, prm (packaged), package.module:Name, or "
+    "another server's http://host:8000/pooling#MODEL. Searches may use it, and it is served on vLLM's /v1/score, "
+    "/v1/rerank and /pooling. Several times for several."
 )
 STRATEGY_HELP = (
     "What requests may search with, MODEL@STRATEGY: beam-4x4, best-of-16, ... or beam for any width within the limits. "
@@ -28,7 +29,9 @@ LIMIT_HELP = "Change a limit, NAME=NUMBER: n, candidates, max_tokens, searches, 
 
 @app.command()
 def serve(
-    models: Annotated[list[str] | None, typer.Argument(help=MODEL_HELP, show_default="packaged, if no reward")] = None,
+    models: Annotated[
+        list[str] | None, typer.Argument(help=MODEL_HELP, show_default="pocket-lm and prm, if nothing is named")
+    ] = None,
     reward: Annotated[list[str] | None, typer.Option(help=REWARD_HELP, show_default=False)] = None,
     strategy: Annotated[
         str | None, typer.Option(help=STRATEGY_HELP, show_default="beam,best-of,majority,weighted with a reward")

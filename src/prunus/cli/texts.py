@@ -20,7 +20,8 @@ STRATEGY_HELP = (
 )
 WIDTHS_HELP = "Compare at these numbers of candidates: n, keep x branch, or a quarter of the iterations."
 TEXT_REWARD_HELP = (
-    "A folder for token or sequence classification, or package.module:Name: a prunus.Reward or a "
+    "prm or orm (packaged, of arithmetic), a folder for token or sequence classification, a reward server's "
+    "http://host:8000/pooling#MODEL (or /score, /rerank), or package.module:Name: a prunus.Reward or a "
     "function f(text, prompt) -> float, higher is better."
 )
 STEP_HELP = "What ends a step: a text (\\n is a line's end), a number of tokens, or re: and a regular expression."
@@ -66,7 +67,9 @@ def solve(
             "--chat/--raw", help="The prompt as a turn of a chat, or as it is.", show_default="the tokenizer's"
         ),
     ] = None,
-    reward: Annotated[str | None, typer.Option(help=TEXT_REWARD_HELP, show_default="none: votes")] = None,
+    reward: Annotated[
+        str | None, typer.Option(help=TEXT_REWARD_HELP, show_default="prm for the packaged model, else none: votes")
+    ] = None,
     step: Annotated[str | None, typer.Option(help=STEP_HELP, show_default="\\n")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A text that ends an answer.", show_default=False)] = None,
     temperature: Annotated[float | None, typer.Option(min=0, help="Of tokens; 0 is greedy.")] = None,
@@ -99,6 +102,8 @@ def solve(
             stop=[_unescaped(text) for text in stop] if stop else None,
             temperature=temperature, max_tokens=max_tokens, max_step=max_step, max_batch_tokens=max_batch_tokens,
         )  # fmt: skip
+        if (model, server, reward) == (None,) * 3 and choose != "majority" and strategy != "plain":
+            reward = "prm"  # it has learned to judge what the packaged model writes
         job = SolveJob(
             prompt=prompt,
             data=None if data is None else str(data.resolve()),

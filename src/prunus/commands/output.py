@@ -91,35 +91,57 @@ class Interrupted(PrunusError):
 class Output:
     """A folder to write a run into. Entering it checks that it can be written; ``claim`` writes ``run.json``.
 
-    Until it is claimed nothing of an older run is touched, and what was made is removed again.
+    Until it is claimed nothing of an older run is touched, and what was made is removed again. While one process is in
+    it, others are refused.
     """
 
     def __init__(self, folder: Path | None, force: bool = False, resumed: bool = False, kind: str = "video") -> None:
         self.folder, self.force, self.claimed, self.kind = folder or Path(), force, resumed, kind
         self._fresh = folder is None
         self._made: list[Path] = []
+        self._lock: int | None = None
 
     def __enter__(self) -> Output:
         try:
             if self._fresh:
-                number = 1
-                while (folder := Path("runs") / f"{self.kind}-{number:03d}").exists():
-                    number += 1
-                self.folder = folder
-            if self.folder.is_dir():
+                self._make_next()
+            elif self.folder.is_dir():
+                self._lock = _lock(self.folder)
                 if any(self.folder.iterdir()) and not (self.force or self.claimed):
                     raise FileError(self._taken())
                 tempfile.TemporaryFile(dir=self.folder).close()
             else:
-                for folder in reversed((self.folder, *self.folder.parents)):
-                    if not folder.exists() or folder == self.folder:  # a file of that name is refused by mkdir
-                        folder.mkdir()
-                        self._made.append(folder)
+                self._make(self.folder)
+            if self._lock is None:
+                self._lock = _lock(self.folder)
+        except FileError:
+            self._unlock()
+            raise
         except OSError as error:
             self._undo()
+            self._unlock()
             reason = "it is not a folder" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
             raise FileError(f"the folder {self.folder} cannot be written ({reason}); give another --out") from None
         return self
+
+    def _make_next(self) -> None:
+        """The next folder of this kind in runs/, which no other process has made."""
+        number = 1
+        while True:
+            self.folder = Path("runs") / f"{self.kind}-{number:03d}"
+            try:
+                return self._make(self.folder)
+            except FileExistsError:
+                if not self.folder.exists():
+                    raise  # runs is a file
+                number += 1
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder, and those above it. Raises FileExistsError if it is there, or if one of them is a file."""
+        for one in reversed((folder, *folder.parents)):
+            if one == folder or not one.exists():
+                one.mkdir()
+                self._made.append(one)
 
     def _taken(self) -> str:
         if not (self.folder / "result.json").exists():
@@ -168,6 +190,32 @@ class Output:
     def __exit__(self, *_: object) -> None:
         if not self.claimed:
             self._undo()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _lock(folder: Path) -> int | None:
+    """Keep other processes out of a folder until the descriptor is closed, or this process ends in whatever way."""
+    try:
+        import fcntl
+    except ImportError:
+        return None  # Windows
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise FileError(
+            f"another process is writing into {folder}; wait until it has ended, or give another --out"
+        ) from None
+    except OSError:  # a file system without locks
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from prunus.roles import Generator, Reward
     from prunus.server.settings import Settings
 
+PACKAGED, PACKAGED_REWARD = "pocket-lm", "prm"  # what is served if nothing is named
 WITH_REWARD = ("beam", "best-of", "majority", "weighted")
 WITHOUT_REWARD = ("majority",)
 PATIENCE = 5.0  # seconds of Python's own end, after the server's
@@ -33,9 +34,9 @@ class ServeJob:
     """What a server serves. models and rewards: by the name that requests know them by."""
 
     models: dict[str, str] = field(default_factory=dict)
-    """folders, hub ids, GGUF files, or addresses of OpenAI-compatible servers, http://host:8000/v1#their-name"""
+    """folders, hub ids, GGUF files, pocket-lm, or addresses of OpenAI-compatible servers, http://host:8000/v1#name"""
     rewards: dict[str, str] = field(default_factory=dict)
-    """folders for token or sequence classification, or package.module:Name"""
+    """folders for token or sequence classification, package.module:Name, or routes of reward servers"""
     strategies: tuple[str, ...] = ()
     """such as beam-4x4, or beam for any numbers within the limits"""
     server_key: str | None = None
@@ -113,7 +114,9 @@ def serve(job: ServeJob, settings: Settings, told: Callable[[str], None], *secre
     from prunus.server.running import prepare, run
     from prunus.server.searches import Searches
 
-    models = job.models or ({} if job.rewards else {"pocket-lm": str(pocket.path("lm"))})
+    if not job.models and not job.rewards:
+        job = replace(job, models={PACKAGED: PACKAGED}, rewards={PACKAGED_REWARD: PACKAGED_REWARD})
+    models = job.models
     strategies = job.strategies or (WITH_REWARD if job.rewards else WITHOUT_REWARD)
     for name in strategies:
         if methods.parse(name).needs_reward and not job.rewards:
@@ -176,6 +179,8 @@ def _generator(name: str, what: str, job: ServeJob, writing: dict[str, Any]) -> 
     from prunus.generators.text import TextGenerator
 
     quiet_libraries("transformers")
+    if what == PACKAGED and not Path(what).exists():
+        what = str(pocket.path("lm"))
     return TextGenerator.load(what, device=job.device, dtype=job.dtype, chat=job.chat, **writing)
 
 

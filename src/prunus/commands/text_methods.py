@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prunus import pocket
 from prunus.commands.methods import Method, find_reward, parse_variant
 from prunus.errors import ModelError, SettingError
 from prunus.roles import WHOLE, FunctionReward, Reward, Strategy
@@ -92,22 +93,31 @@ def is_wide(variant: str, options: Mapping[str, int]) -> bool:
 # ---- rewards ---------------------------------------------------------------------------------------------------------
 
 
+PACKAGED = ("prm", "orm")
+
+
 def nothing(text: str, prompt: str) -> float:
     return 0.0
 
 
 def text_reward(name: str, device: str) -> Reward:
-    """``none``, a classification folder, or ``package.module:Name``.
+    """``none``, a packaged reward of ``PACKAGED``, a classification folder, ``package.module:Name``, or a route of a
+    reward server.
 
     A folder for token classification scores steps, one for sequence classification whole texts. Raises SettingError or
     ModelError.
     """
     if name == "none":
         return FunctionReward(nothing, "none")
-    folder = Path(name)
+    if name.startswith(("http://", "https://")):
+        return reward_server(name)
+    folder = pocket.path(name) if name in PACKAGED else Path(name)
     if not folder.is_dir():
         if ":" not in name:
-            raise SettingError(f"--reward {name!r} is no folder; take a folder, package.module:Name or none")
+            raise SettingError(
+                f"--reward {name!r} is no folder; take {', '.join(PACKAGED)}, a folder, package.module:Name, "
+                "http://host:8000/pooling#MODEL or none"
+            )
         return find_reward(name, WHOLE)
     from prunus.rewards import OutcomeReward, StepReward
 
@@ -119,6 +129,23 @@ def text_reward(name: str, device: str) -> Reward:
         if ending in kind:
             return reward.load(folder, device, name=folder.name)
     raise ModelError(f"{folder} is a {kind}; a reward is a model for token or sequence classification")
+
+
+def reward_server(address: str) -> Reward:
+    """A reward behind ``http://host:8000/pooling#MODEL``, or /score or /rerank; without #, the server's only model.
+
+    Raises SettingError. One that needs a key, or other settings, is made in Python.
+    """
+    from prunus.rewards import ServerOutcomeReward, ServerStepReward
+
+    url, _, model = address.partition("#")
+    root, _, route = url.rstrip("/").rpartition("/")
+    settings: dict[str, Any] = {"name": model} if model else {}
+    if route == "pooling":
+        return ServerStepReward(root, model or None, **settings)
+    if route in ("score", "rerank"):
+        return ServerOutcomeReward(root, model or None, route=route, **settings)
+    raise SettingError(f"--reward {url!r} is no route of a reward server; it must end in /pooling, /score or /rerank")
 
 
 # ---- generators ------------------------------------------------------------------------------------------------------

@@ -357,7 +357,7 @@ class StreamingVideo(Generator):
     @torch.no_grad()
     def restore(self, nodes: Sequence[Node], prompt: str) -> list[tuple[VideoState, Cost]]:
         """Rebuild states by committing the lineages' chunks again; what nodes share is rebuilt once."""
-        states: dict[int, VideoState] = {}
+        states: dict[int, VideoState] = {n.id: self.begin(prompt) for n in nodes if n.parent is None}
         lineages = [n.units() for n in nodes]
         costs = [Cost()] * len(nodes)
         for depth in range(max(len(x) for x in lineages)):
@@ -365,7 +365,7 @@ class StreamingVideo(Generator):
             for node, payer in level.values():
                 parent = node.fork
                 assert parent is not None
-                if parent.parent is None:
+                if parent.id not in states:  # the root
                     states[parent.id] = self.begin(prompt)
                 done = self._commit([states[parent.id]])
                 costs[payer] += sum((self._forward_cost(s.cache, 1) for s in done), Cost())

@@ -281,7 +281,7 @@ class TextGenerator(Generator):
     @torch.no_grad()
     def restore(self, nodes: Sequence[Node], prompt: str) -> list[tuple[TextState, Cost]]:
         """Read the lineages again, what nodes share once, all that begins at one depth in one go."""
-        states: dict[Node, TextState] = {}
+        states = {node: self.begin(prompt) for node in nodes if node.parent is None}
         costs = [Cost()] * len(nodes)
         lineages = [node.units() for node in nodes]
 
@@ -296,7 +296,7 @@ class TextGenerator(Generator):
             parents: dict[TextState, int] = {}
             for node, payer in level.items():
                 assert node.fork is not None
-                if node.fork not in states:  # the root
+                if node.fork not in states:  # the root, which is not grown again
                     states[node.fork] = self.begin(prompt)
                 parents[states[node.fork]] = min(payer, parents.get(states[node.fork], payer))
             read(parents)

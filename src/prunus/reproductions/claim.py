@@ -33,8 +33,10 @@ PAPERS = {
     4: "prunus.reproductions.ttsnap",
     24: "prunus.reproductions.process_advantage",
     38: "prunus.reproductions.process_reward_agent",
+    41: "prunus.reproductions.early_rejection",
     52: "prunus.reproductions.self_evaluation",
     58: "prunus.reproductions.alignment",
+    61: "prunus.reproductions.rest_mcts",
 }
 """Where the claim of each paper is; numbers are those of the paper cards."""
 

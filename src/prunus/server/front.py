@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
@@ -19,6 +20,7 @@ from prunus.server.metrics import Distribution, Metric
 
 OWN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 PROBES = ("/health", "/ready")  # asked for by address, and telling nothing
+STOPPED = Refusal(503, "the server has ended", code="draining", retry_after=5)
 GONE = 499  # the status in log and metrics of a request whose client did not wait for the answer
 
 
@@ -87,6 +89,9 @@ class Front:
                 refused = refusal(error)
                 problem = where(error) if refused.status >= 500 else {}
                 await refused.response()(scope, receive, answer)
+        except asyncio.CancelledError:  # the server ends, and does not wait any longer
+            if not status:
+                await STOPPED.response()(scope, receive, answer)
         finally:
             self.traffic.under_way -= 1
             self._count(scope, status or GONE, time.perf_counter() - began, problem or scope.get("prunus.problem", {}))

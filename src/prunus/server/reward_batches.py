@@ -65,7 +65,8 @@ class RewardBatches:
     """The queue of one reward, which clients know by ``name``; ``most`` texts may wait in it."""
 
     def __init__(self, name: str, reward: Reward, models: ModelThread, most: int, batch: int = BATCH) -> None:
-        self.name, self.reward, self.models, self.most, self.batch = name, reward, models, most, batch
+        self.name, self.reward, self.most, self.batch = name, reward, most, batch
+        self._run = asyncio.to_thread if reward.remote else models.run  # which another machine's need not wait for
         self.spent = Spent()
         self.closed = False
         self._requests: deque[_Request] = deque()
@@ -93,7 +94,7 @@ class RewardBatches:
             self._worker = asyncio.create_task(self._work())
         try:
             await request.answer
-            tokens = await self.models.run(self._tokens, texts)
+            tokens = await self._run(self._tokens, texts)
         finally:
             request.waiting.clear()
             self._unanswered.discard(request)
@@ -113,7 +114,7 @@ class RewardBatches:
         while rows := self._take():
             began = time.perf_counter()
             try:
-                results: Sequence[Rated | Exception] = await self.models.run(self._call, [r.texts[i] for r, i in rows])
+                results: Sequence[Rated | Exception] = await self._run(self._call, [r.texts[i] for r, i in rows])
             except Exception:
                 results = await self._one_by_one(rows)
             self.spent.scoring += time.perf_counter() - began
@@ -147,7 +148,7 @@ class RewardBatches:
         for request in dict.fromkeys(request for request, _ in rows):
             mine = [row for row in rows if row[0] is request]
             try:
-                made: Sequence[Any] = await self.models.run(self._call, [request.texts[i] for _, i in mine])
+                made: Sequence[Any] = await self._run(self._call, [request.texts[i] for _, i in mine])
             except Exception as error:
                 made = [error] * len(mine)
             results |= dict(zip(mine, made, strict=True))

@@ -53,8 +53,8 @@ class Limits:
     """until a request's headers are read (408)"""
     body_seconds: float = 30.0
     """until its body is read (408), and a client that takes none of its answer is given up"""
-    connections: int = 1024
-    """at a time (503)"""
+    connections: int = 512
+    """at a time (503); systems let a process have 1024 files, unless told otherwise"""
     connections_per_address: int = 128
     """at a time, of one address that is not a trusted proxy (429)"""
 

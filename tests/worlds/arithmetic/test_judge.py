@@ -133,3 +133,23 @@ def test_steps_of_several_lines_are_right_if_all_their_lines_are():
 def test_other_prompts_are_refused(prompt):
     with pytest.raises(PromptError, match="it understands 1 to 8 operations"):
         arithmetic.judge("answer 1", prompt)
+
+
+def test_a_text_can_be_right_until_no_right_line_begins_so():
+    # 2+3*4-5: only 3*4 can be done; then 2+12; then 14-5; 10-5 needs a wrong line before.
+    for text, length in (("3*4=12\n2+12=14\n14-5=9\nanswer 9", 36), ("3*4=13", 5), ("2+3=5", 0), ("3*4=12\n2+1=3", 10)):
+        can = arithmetic.can_be_right(text, "2+3*4-5=?")
+        assert can == [True] * min(length, len(text)) + [False] * max(0, len(text) - length), text
+    # Two nodes can be done here, and a step that is not whole is right as long as one of them begins so.
+    assert arithmetic.can_be_right("3*", "2*3+3*4=?") == [True, True]
+    assert arithmetic.can_be_right("2*4", "2*3+3*4=?") == [True, True, False]
+
+
+def test_a_step_is_right_if_it_can_be_right_with_its_newline():
+    rng = np.random.default_rng(1)
+    for i in range(500):
+        prompt = arithmetic.sample(rng, 2 + i % 7)
+        weak = arithmetic.weak_solution(prompt, rng, rate=0.3) + "\n"
+        can = arithmetic.can_be_right(weak, prompt)
+        assert [can[i] for i, c in enumerate(weak) if c == "\n"] == arithmetic.labels(weak, prompt)
+        assert can == sorted(can, reverse=True)

@@ -7,7 +7,7 @@ are integers can be done; such nodes do not overlap, so there is always a leftmo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from prunus.errors import PromptError
@@ -95,14 +95,21 @@ def operations(tree: Tree) -> int:
     return 0 if isinstance(tree, int) else 1 + operations(tree[1]) + operations(tree[2])
 
 
-def leftmost(tree: Tree) -> tuple[str, int, int] | None:
-    """The leftmost node that can be done; None for a number."""
+def ready(tree: Tree) -> Iterator[tuple[str, int, int]]:
+    """The nodes that can be done, from the left; none of a number."""
     if isinstance(tree, int):
-        return None
+        return
     operator, left, right = tree
     if isinstance(left, int) and isinstance(right, int):
-        return operator, left, right
-    return leftmost(left) or leftmost(right)
+        yield operator, left, right
+    else:
+        yield from ready(left)
+        yield from ready(right)
+
+
+def leftmost(tree: Tree) -> tuple[str, int, int] | None:
+    """The leftmost node that can be done; None for a number."""
+    return next(ready(tree), None)
 
 
 def replace(tree: Tree, node: tuple[str, int, int], result: int) -> Tree | None:

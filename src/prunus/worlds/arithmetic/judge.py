@@ -16,7 +16,7 @@ from operator import and_
 
 from prunus.errors import require
 from prunus.score import Score
-from prunus.worlds.arithmetic.expression import OPERATORS, Tree, parse, replace, value
+from prunus.worlds.arithmetic.expression import OPERATORS, Tree, parse, ready, replace, value
 
 _NUMBER = r"(0|-?[1-9]\d{0,17})"  # as long as any honest mistake, and quick to read
 _STEP = re.compile(rf"{_NUMBER}([-+*]){_NUMBER}={_NUMBER}")
@@ -59,6 +59,29 @@ def labels(text: str, prompt: str, lines: int = 1) -> list[bool]:
     require(lines >= 1, "lines", lines, "at least 1")
     so_far = list(accumulate(right_steps(text, prompt), and_))
     return [all(so_far[at : at + lines]) for at in range(0, len(so_far), lines)]
+
+
+def can_be_right(text: str, prompt: str) -> list[bool]:
+    """For each character: could a text that is the same up to and with it go on so that every step is right?
+
+    Raises PromptError.
+    """
+    tree: Tree | None = parse(prompt)
+    can = []
+    for line in text.split("\n"):
+        hopeful = [] if tree is None else [f"{right}\n" for right in _right_lines(tree)]
+        for i, character in enumerate(f"{line}\n"):
+            hopeful = [right for right in hopeful if right[i : i + 1] == character]
+            can.append(bool(hopeful))
+        tree = _follow(tree, line)[1] if hopeful else None
+    return can[: len(text)]  # the last line had no newline of its own
+
+
+def _right_lines(tree: Tree) -> list[str]:
+    """All lines that would be right now."""
+    if isinstance(tree, int):
+        return [f"answer {tree}"]
+    return [f"{a}{operator}{b}={OPERATORS[operator](a, b)}" for operator, a, b in ready(tree)]
 
 
 def answer(text: str) -> str | None:
