@@ -131,7 +131,11 @@ async def load(
         working = asyncio.ensure_future(all_clients())
         await asyncio.wait((working,), timeout=seconds)
         seconds, after = min(seconds, time.perf_counter() - began), await numbers()
-        await working
+        if working.done():
+            working.result()
+        working.cancel()  # the others hang up
+        while (await numbers())["prunus_searches_running"]:
+            await asyncio.sleep(0.1)
     written = 'prunus_search_tokens_total{kind="generated"}'
     calls = after["prunus_model_calls_total"] - before["prunus_model_calls_total"]
     rows = after["prunus_model_rows_total"] - before["prunus_model_rows_total"]

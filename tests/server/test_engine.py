@@ -129,6 +129,18 @@ def test_errors_end_their_own_search_only():
         assert e.states == 0
 
 
+def test_neither_a_watcher_nor_a_mistake_ends_the_thread():
+    def blind(running, event):
+        raise RuntimeError("a watcher that fails")
+
+    with engine(blind) as e:
+        e._inbox.put(lambda: 1 / 0)
+        running = e.submit([job()], [Ear()])[0]
+        done(running)
+        assert running.state == "finished" and e.alive
+    assert not e.alive
+
+
 def test_remote_models_are_called_side_by_side():
     """Two calls of another machine's model are under way at a time; a local one would make them one after another."""
     both = threading.Barrier(2, timeout=10)

@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from logging import ERROR
 from typing import Any
 
 from prunus.budget import Budget
@@ -134,6 +136,10 @@ class Engine:
         self._inbox.put(lambda: self._end(running, "cancelled"))
 
     @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
     def states(self) -> int:
         """Nodes that hold a state, those of cancelled searches whose call still runs among them."""
         return sum(running.states for running in list(self.running.values()))
@@ -155,11 +161,11 @@ class Engine:
                     try:
                         message += f"; what had grown is kept as {save(running)}"
                     except Exception as error:
-                        log("tree not saved", **where(error))
+                        log("tree not saved", ERROR, **where(error))
                 self._end(running, "stopped", Refusal(503, message, code="stopping", retry_after=5))
             stopped.set_result(None)
 
-        if self._thread is not None and self._thread.is_alive():
+        if self._thread is not None and self.alive:
             self._inbox.put(stop)
             stopped.result(30)
             self._inbox.put(None)
@@ -179,10 +185,17 @@ class Engine:
             for message in messages:
                 if message is None:
                     return
-                message()
-            self._give_up_late_ones()
-            self._begin()
-            self._dispatch()
+                self._whatever_happens(message)
+            for step in (self._give_up_late_ones, self._begin, self._dispatch):
+                self._whatever_happens(step)
+
+    @staticmethod
+    def _whatever_happens(step: Callable[[], None]) -> None:
+        """A mistake in one step must not end the thread, on which all searches depend."""
+        try:
+            step()
+        except Exception as error:
+            log("engine step failed", ERROR, **where(error))
 
     def _arrived(self, taken: Sequence[Running]) -> None:
         for running in taken:
@@ -308,11 +321,11 @@ class Engine:
                 self._ended.set()
 
     def _tell(self, running: Running, event: Event | None) -> None:
-        """One listener's failure ends its own search and no other."""
-        for listener in (self.watch, running.listen):
-            if listener is not None:
-                try:
-                    listener(running, event)
-                except Exception as error:
-                    log("listener failed", **where(error))
-                    self._end(running, "failed", error)
+        """A listener's failure ends its own search and no other; a watcher's is only logged."""
+        if self.watch is not None:
+            self._whatever_happens(partial(self.watch, running, event))
+        try:
+            running.listen(running, event)
+        except Exception as error:
+            log("listener failed", ERROR, **where(error))
+            self._end(running, "failed", error)

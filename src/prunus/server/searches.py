@@ -61,7 +61,7 @@ class Searches:
         ]
 
     def ready(self) -> bool:
-        return self._ready
+        return self._ready and self.engine.alive
 
     def metrics(self) -> Iterable[Metric]:
         return self.books.metrics(self.engine)
