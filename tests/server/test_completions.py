@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+from contextlib import contextmanager
 
 import openai
 import pytest
@@ -37,6 +38,19 @@ def ask(client, content=PROBLEM, model="pocket-lm@beam-2x2", **more):
 
 def offline(strategy=BEAM, reward=LIKING, prompt=PROBLEM, seed=0, **settings):
     return search(prompt, writer(**settings), reward, strategy, seed=seed)
+
+
+@contextmanager
+def logged():
+    """The lines that the server logs meanwhile."""
+    lines, logger, handler = [], logging.getLogger("prunus.server"), logging.Handler()
+    handler.emit = lambda r: lines.append(json.dumps({"event": r.getMessage(), **getattr(r, "fields", {})}))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
@@ -207,7 +221,7 @@ def test_an_error_after_the_headers_is_an_event(server):
 
     offered = catalogue()
     offered.rewards["failing"] = FunctionReward(failing, "failing")
-    with searching(offered) as running:
+    with logged() as lines, searching(offered) as running:
         sent = {"model": "pocket-lm@beam-2x2", "stream": True, "seed": 0, "prunus": {"reward": "failing"},
                 "messages": [{"role": "user", "content": "(7+5)*3-4+8*2=?"}]}  # fmt: skip
         answer = running.post("/v1/chat/completions", sent)
@@ -220,6 +234,9 @@ def test_an_error_after_the_headers_is_an_event(server):
         calls.clear()
         refused = running.post("/v1/chat/completions", {**sent, "stream": False})
         assert refused.status_code == 500 and "secret" not in refused.text
+    told = [json.loads(line) for line in lines if '"end": "failed"' in line]
+    assert len(told) == 3 and "secret" not in "".join(lines)
+    assert told[0]["error"] == "ValueError" and "failing" in told[0]["at"][-1]
 
 
 def test_a_stream_that_has_nothing_to_say_is_kept_alive():
@@ -383,18 +400,9 @@ def test_metrics_count_what_was_spent():
 
 def test_nothing_that_was_asked_or_answered_is_in_the_log():
     """Neither prompts nor answers nor keys; what a search took is."""
-    records, logger = [], logging.getLogger("prunus.server")
-    handler = logging.Handler()
-    handler.emit = records.append
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        with searching(keys=(KEY,)) as running:
-            answer = ask(openai_client(running, KEY), HARD, seed=1)
-            running.post("/v1/chat/completions", {"model": HARD, "messages": [{"role": "user", "content": HARD}]}, KEY)
-    finally:
-        logger.removeHandler(handler)
-    lines = [json.dumps({"event": r.getMessage(), **getattr(r, "fields", {})}) for r in records]
+    with logged() as lines, searching(keys=(KEY,)) as running:
+        answer = ask(openai_client(running, KEY), HARD, seed=1)
+        running.post("/v1/chat/completions", {"model": HARD, "messages": [{"role": "user", "content": HARD}]}, KEY)
     text = "\n".join(lines)
     assert HARD not in text and KEY not in text and answer.choices[0].message.content.split("\n")[0] not in text
     (search_line,) = [json.loads(line) for line in lines if '"event": "search"' in line]
