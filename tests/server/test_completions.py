@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import openai
@@ -11,8 +12,9 @@ from server_engine import until
 from server_searches import LIKING, PROBLEM, SHORTNESS, catalogue, openai_client, searching, writer
 from serving import ADMIN, KEY, OTHER_KEY
 
-from prunus import Tree, search
+from prunus import Tree, pocket, search
 from prunus.generators.prompt import Prompt
+from prunus.rewards import StepReward
 from prunus.roles import FunctionReward
 from prunus.server.methods import vote
 from prunus.strategies import Beam, BestOfN
@@ -115,6 +117,22 @@ def test_a_majority_needs_no_reward(client):
     assert answer.usage.prunus["reward"] is None and len(set(votes)) > 1
 
 
+def test_with_a_process_reward_concurrent_searches_are_what_each_is_alone():
+    """The packaged one, which keeps what it has read: six searches at a time, of two problems each three seeds."""
+    steps = StepReward.load(pocket.path("prm"), name="prm")
+    with searching(catalogue(rewards={"prm": steps}, strategies=("beam-4x4",))) as running:
+        client, keys = openai_client(running), [(p, seed) for p in (PROBLEM, HARD) for seed in range(3)]
+        with ThreadPoolExecutor(6) as pool:
+            answers = list(pool.map(lambda k: ask(client, k[0], "pocket-lm@beam-4x4", seed=k[1]), keys))
+        assert running.part.engine.rows / running.part.engine.calls > 16
+    for (prompt, seed), answer in zip(keys, answers):
+        alone = StepReward.load(pocket.path("prm"), name="prm")
+        tree = search(prompt, writer(), alone, Beam(keep=4, branch=4, reward="prm"), seed=seed)
+        assert answer.choices[0].message.content == tree.best().output
+        assert answer.usage.prunus["tokens_scored"] == tree.spent.scoring.tokens > 0
+        assert answer.usage.prunus["scores"][0] == pytest.approx(tree.best().scores["prm"].value, abs=1e-4)
+
+
 def test_all_turns_of_a_chat_are_read(client):
     messages = [{"role": "user", "content": "1+1=?"}, {"role": "assistant", "content": "answer 2"},
                 {"role": "user", "content": [{"type": "text", "text": PROBLEM}]}]  # fmt: skip
@@ -170,7 +188,7 @@ def test_usage_is_that_of_the_tree(client):
     assert prunus["tokens_pruned"] == drawn - sum(len(n.unit["tokens"]) for n in kept) > 0
     assert prunus["tokens_processed"] == alone.spent.generating.tokens and prunus["nfe"] == alone.spent.total.nfe
     assert prunus["candidates"] == len(alone.nodes) - 1 and prunus["flops"] == alone.spent.total.flops
-    assert set(prunus["seconds"]) == {"wait", "generate", "score"} and prunus["settings"]["keep"] == 2
+    assert set(prunus["seconds"]) == {"wait", "generate", "score"} and prunus["strategy"] == "beam-2x2"
 
 
 # ---- streams ---------------------------------------------------------------------------------------------------------
