@@ -151,6 +151,9 @@ def test_several_answers_are_the_best_distinct_ones(client):
     assert [c.message.content for c in answer.choices] == texts[:3]
     assert [c.index for c in answer.choices] == [0, 1, 2]
     assert answer.usage.prunus["scores"] == sorted(answer.usage.prunus["scores"], reverse=True)
+    alike = offline(BestOfN(n=8, reward="liking"), seed=6)  # of an easy problem all eight are the same
+    assert len({alike.generator.output(n) for n in alike.finished}) == 1
+    assert len(ask(client, model="pocket-lm@best-of-8", n=3, seed=6).choices) == 1
 
 
 def test_prompts_of_a_list_are_answered_in_order(client):
