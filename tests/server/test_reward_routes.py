@@ -59,7 +59,7 @@ def server(folders, slow):
         "orm": lambda: OutcomeReward.load(folders[1]),
         "slow": lambda: slow,
     }
-    limits = {"pairs": 8, "text_characters": 300, "score_characters": 1200, "rows": 20, "seconds": 3.0}
+    limits = {"pairs": 8, "text_characters": 300, "score_characters": 1200, "rows": 20}
     part = RewardPart(loaders, ModelThread(), Limits(**limits))
     with serving(part, limits=limits) as running:
         running.part = part
@@ -246,18 +246,17 @@ def test_of_many_clients_half_hang_up_and_the_others_are_answered():
         reward.gate.set()
         assert [a.result() for a in asked] == [None if i % 2 else i + 1 for i in range(40)]
         assert not batches.waiting and not batches._unanswered
-        assert batches.spent.texts <= 21  # those who left were not scored, but for the one that had begun
+        assert batches.spent.texts <= 25  # those who left were not scored, but for those that had begun
 
 
-def test_an_answer_that_takes_too_long_is_given_up(server, slow):
-    slow.gate.clear()
-    try:
-        answer = server.post("/score", {"model": "slow", "text_1": "p", "text_2": "a"})
-        assert refused(answer, 408) == "the answer was not ready within 3 seconds"
-        assert answer.headers["Retry-After"] == "3"
-    finally:
-        slow.gate.set()
-    assert server.post("/score", {"model": "slow", "text_1": "p", "text_2": "a"}).status_code == 200
+def test_an_answer_that_takes_too_long_is_given_up():
+    reward, limits = Slow(), {"seconds": 1.0}
+    reward.gate.clear()
+    with serving(RewardPart({"slow": lambda: reward}, ModelThread(), Limits(**limits)), limits=limits) as running:
+        answer = running.post("/score", {"text_1": "p", "text_2": "a"})
+        reward.gate.set()
+        assert refused(answer, 408) == "the answer was not ready within 1 seconds"
+        assert answer.headers["Retry-After"] == "1"
 
 
 def test_metrics_tell_of_texts_batches_and_seconds(server):
