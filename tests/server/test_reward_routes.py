@@ -33,7 +33,7 @@ class Slow(Reward):
         self.gate.set()
 
     def score(self, contents, prompts):
-        assert self.gate.wait(30)
+        assert self.gate.wait(60)
         self.calls.append(len(contents))
         if "poison" in contents:
             raise ValueError("this text said: poison")
@@ -68,6 +68,12 @@ def server(folders, slow):
 
 def goods(rows):
     return [good for _, good in rows]
+
+
+@pytest.fixture(autouse=True)
+def opened(slow):
+    yield
+    slow.gate.set()
 
 
 def refused(answer, status, param=None):
@@ -159,7 +165,7 @@ def test_what_has_no_score_is_null_and_last(server):
 # ---- batches ---------------------------------------------------------------------------------------------------------
 
 
-def wait_until(true, seconds=10):
+def wait_until(true, seconds=30):
     ends = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < ends
@@ -172,7 +178,7 @@ def test_requests_that_wait_together_are_scored_together(server, slow):
     batches = server.part.batches["slow"]
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(server.post, "/score", {"model": "slow", "text_1": "p", "text_2": "a"})
-        wait_until(lambda: batches.spent.texts + len(batches._unanswered) and not batches.waiting)
+        wait_until(lambda: batches._unanswered and not batches.waiting)
         rest = [pool.submit(server.post, "/score", {"model": "slow", "text_1": "p", "text_2": ["b" * n, "c"]})
                 for n in range(1, 7)]  # fmt: skip
         wait_until(lambda: batches.waiting == 12)
@@ -200,10 +206,12 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(server, slow):
     slow.gate.clear()
     batches = server.part.batches["slow"]
     with ThreadPoolExecutor(8) as pool:
-        busy = [pool.submit(server.post, "/score", {"model": "slow", "text_1": "p", "text_2": ["a"] * 8})
-                for _ in range(3)]  # fmt: skip
+        eight = {"model": "slow", "text_1": "p", "text_2": ["a"] * 8}
+        busy = [pool.submit(server.post, "/score", eight)]
+        wait_until(lambda: batches._unanswered and not batches.waiting)
+        busy += [pool.submit(server.post, "/score", eight) for _ in range(2)]
         wait_until(lambda: batches.waiting == 16)
-        answer = server.post("/score", {"model": "slow", "text_1": "p", "text_2": ["a"] * 8})
+        answer = server.post("/score", eight)
         assert answer.json()["error"]["code"] == "queue_full" and int(answer.headers["Retry-After"]) >= 1
         assert answer.status_code == 429
         slow.gate.set()
