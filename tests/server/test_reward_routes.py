@@ -33,7 +33,7 @@ class Slow(Reward):
         self.gate.set()
 
     def score(self, contents, prompts):
-        assert self.gate.wait(30)
+        assert self.gate.wait(60)
         self.calls.append(len(contents))
         if "poison" in contents:
             raise ValueError("this text said: poison")
@@ -59,7 +59,7 @@ def server(folders, slow):
         "orm": lambda: OutcomeReward.load(folders[1]),
         "slow": lambda: slow,
     }
-    limits = {"pairs": 8, "text_characters": 300, "score_characters": 1200, "rows": 20, "seconds": 3.0}
+    limits = {"pairs": 8, "text_characters": 300, "score_characters": 1200, "rows": 20}
     part = RewardPart(loaders, ModelThread(), Limits(**limits))
     with serving(part, limits=limits) as running:
         running.part = part
@@ -68,6 +68,12 @@ def server(folders, slow):
 
 def goods(rows):
     return [good for _, good in rows]
+
+
+@pytest.fixture(autouse=True)
+def opened(slow):
+    yield
+    slow.gate.set()
 
 
 def refused(answer, status, param=None):
@@ -159,7 +165,7 @@ def test_what_has_no_score_is_null_and_last(server):
 # ---- batches ---------------------------------------------------------------------------------------------------------
 
 
-def wait_until(true, seconds=10):
+def wait_until(true, seconds=30):
     ends = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < ends
@@ -172,7 +178,7 @@ def test_requests_that_wait_together_are_scored_together(server, slow):
     batches = server.part.batches["slow"]
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(server.post, "/score", {"model": "slow", "text_1": "p", "text_2": "a"})
-        wait_until(lambda: batches.spent.texts + len(batches._unanswered) and not batches.waiting)
+        wait_until(lambda: batches._unanswered and not batches.waiting)
         rest = [pool.submit(server.post, "/score", {"model": "slow", "text_1": "p", "text_2": ["b" * n, "c"]})
                 for n in range(1, 7)]  # fmt: skip
         wait_until(lambda: batches.waiting == 12)
@@ -200,10 +206,12 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(server, slow):
     slow.gate.clear()
     batches = server.part.batches["slow"]
     with ThreadPoolExecutor(8) as pool:
-        busy = [pool.submit(server.post, "/score", {"model": "slow", "text_1": "p", "text_2": ["a"] * 8})
-                for _ in range(3)]  # fmt: skip
+        eight = {"model": "slow", "text_1": "p", "text_2": ["a"] * 8}
+        busy = [pool.submit(server.post, "/score", eight)]
+        wait_until(lambda: batches._unanswered and not batches.waiting)
+        busy += [pool.submit(server.post, "/score", eight) for _ in range(2)]
         wait_until(lambda: batches.waiting == 16)
-        answer = server.post("/score", {"model": "slow", "text_1": "p", "text_2": ["a"] * 8})
+        answer = server.post("/score", eight)
         assert answer.json()["error"]["code"] == "queue_full" and int(answer.headers["Retry-After"]) >= 1
         assert answer.status_code == 429
         slow.gate.set()
@@ -225,39 +233,38 @@ def test_a_client_that_leaves_takes_its_texts_with_it(server, slow):
     assert slow.calls == [1]
 
 
-def test_of_many_clients_half_hang_up_and_the_others_are_answered(server, slow):
-    slow.gate.clear()
-    batches = server.part.batches["slow"]
+def test_of_many_clients_half_hang_up_and_the_others_are_answered():
+    reward = Slow()
+    reward.gate.clear()
+    part = RewardPart({"slow": lambda: reward}, ModelThread(), Limits())
 
     def ask(i):
         try:
-            sent = {"model": "slow", "text_1": "p", "text_2": "x" * (i + 1)}
-            return httpx.post(server.url + "/score", json=sent, timeout=0.5 if i % 2 else 30)
+            patience = 0.5 if i % 2 else 60
+            answer = httpx.post(running.url + "/score", json={"text_1": "p", "text_2": "x" * (i + 1)}, timeout=patience)
+            return answer.json()["data"][0]["score"]
         except httpx.TimeoutException:
             return None
 
-    with ThreadPoolExecutor(40) as pool:
+    with serving(part) as running, ThreadPoolExecutor(40) as pool:
         asked = [pool.submit(ask, i) for i in range(40)]
-        wait_until(lambda: sum(a.done() for a in asked) >= 20)
-        slow.gate.set()
-        answers = [a.result() for a in asked]
-    patient = answers[::2]
-    assert all(patient) and {a.status_code for a in patient} <= {200, 429}
-    assert all("Retry-After" in a.headers for a in patient if a.status_code == 429)
-    told = [(2 * i + 1, a.json()["data"][0]["score"]) for i, a in enumerate(patient) if a.status_code == 200]
-    assert len(told) >= 8 and all(length == score for length, score in told)
-    wait_until(lambda: not batches.waiting and not batches._unanswered)
+        wait_until(lambda: all(a.done() for a in asked[1::2]), 60)
+        batches = part.batches["slow"]
+        wait_until(lambda: len(batches._unanswered) == 20, 60)
+        reward.gate.set()
+        assert [a.result() for a in asked] == [None if i % 2 else i + 1 for i in range(40)]
+        assert not batches.waiting and not batches._unanswered
+        assert batches.spent.texts <= 25  # those who left were not scored, but for those that had begun
 
 
-def test_an_answer_that_takes_too_long_is_given_up(server, slow):
-    slow.gate.clear()
-    try:
-        answer = server.post("/score", {"model": "slow", "text_1": "p", "text_2": "a"})
-        assert refused(answer, 408) == "the answer was not ready within 3 seconds"
-        assert answer.headers["Retry-After"] == "3"
-    finally:
-        slow.gate.set()
-    assert server.post("/score", {"model": "slow", "text_1": "p", "text_2": "a"}).status_code == 200
+def test_an_answer_that_takes_too_long_is_given_up():
+    reward, limits = Slow(), {"seconds": 1.0}
+    reward.gate.clear()
+    with serving(RewardPart({"slow": lambda: reward}, ModelThread(), Limits(**limits)), limits=limits) as running:
+        answer = running.post("/score", {"text_1": "p", "text_2": "a"})
+        reward.gate.set()
+        assert refused(answer, 408) == "the answer was not ready within 1 seconds"
+        assert answer.headers["Retry-After"] == "1"
 
 
 def test_metrics_tell_of_texts_batches_and_seconds(server):
