@@ -1,6 +1,7 @@
-"""Shared fixtures: a whole streaming-video folder of the real architectures, tiny and random."""
+"""Shared fixtures: a whole streaming-video folder of the real architectures, tiny and random; a browser."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -65,6 +66,10 @@ def write_video_folder(folder, layers=2, heads=2):
     return folder
 
 
+def pytest_addoption(parser):
+    parser.addoption("--soak", type=float, default=6.0, help="seconds for which many clients ask the server")
+
+
 @pytest.fixture(scope="session")
 def video_folder(tmp_path_factory):
     return write_video_folder(tmp_path_factory.mktemp("video"))
@@ -87,3 +92,28 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "user_rewards", raising=False)
     return tmp_path
+
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Headless Chromium with a fresh profile."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e '.[test]'")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("Chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    opened.set_script_timeout(60)
+    yield opened
+    opened.quit()

@@ -42,8 +42,12 @@ class Grow:
     purpose = "generating"
 
     @property
+    def model(self) -> Generator:
+        return self.generator
+
+    @property
     def call(self) -> tuple:
-        return (self.purpose, id(self.generator))
+        return (self.purpose, self.generator.family)
 
     def run(self, rows: Sequence[Any]) -> Sequence[Any]:
         return _checked(self.generator.grow(rows), rows, f"generator {self.generator.name!r}", "candidates")
@@ -59,8 +63,12 @@ class Render:
     purpose = "rendering"
 
     @property
+    def model(self) -> Generator:
+        return self.generator
+
+    @property
     def call(self) -> tuple:
-        return (self.purpose, id(self.generator), self.view)
+        return (self.purpose, self.generator.family, self.view)
 
     def run(self, rows: Sequence[Any]) -> Sequence[Any]:
         return _checked(self.generator.render(rows, self.view), rows, f"generator {self.generator.name!r}", "views")
@@ -73,6 +81,10 @@ class Rate:
     reward: Reward
     rows: Sequence[tuple[Any, str]]
     purpose = "scoring"
+
+    @property
+    def model(self) -> Reward:
+        return self.reward
 
     @property
     def call(self) -> tuple:

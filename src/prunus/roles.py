@@ -6,7 +6,7 @@ Each is a small base class whose defaults suit simple cases; a foreign thing is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -77,7 +77,7 @@ class Grown:
 
 @dataclass(frozen=True)
 class Failed:
-    """A candidate that could not be grown, and why."""
+    """A candidate that could not be grown, or scored, and why."""
 
     reason: str
     cost: Cost = field(default_factory=Cost)
@@ -88,6 +88,12 @@ class Generator:
 
     name: str = "generator"
     how: ClassVar[type[How]] = How
+    remote: ClassVar[bool] = False  # a call waits for another machine; several may be under way at a time
+
+    @property
+    def family(self) -> Hashable:
+        """Generators of one family may grow and render each other's nodes in one call. By default each is its own."""
+        return id(self)
 
     def begin(self, prompt: str) -> Any:
         """The empty candidate's state. Raises PromptError for a prompt that it does not understand."""
@@ -152,9 +158,10 @@ class Reward:
     view: View = WHOLE
     range: str = "unbounded"
     reads_on: bool = False
+    remote: ClassVar[bool] = False  # as a generator's
 
     def score(self, contents: Sequence[Any], prompts: Sequence[str]) -> Sequence[Score | float]:
-        """One score per content, in order; higher is better."""
+        """One score per content, in order; higher is better. None: it has none. Failed: the candidate fails."""
         raise NotImplementedError
 
     def cost(self, units: Sequence[int]) -> Cost:

@@ -1,7 +1,7 @@
 """The drivers of the search loop.
 
 ``search`` runs one loop, ``search_many`` merges the work of many into the same batches, ``stream_search`` passes a
-loop's events on.
+loop's events on. Their parts, ``start``, ``advance`` and ``perform``, are for drivers elsewhere, such as the server's.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from prunus.tree import Tree
 __all__ = ["Event", "restore", "search", "search_many", "stream_search"]
 
 
-def _advance(tree: Tree, loop: Loop, message: Done | PrunusError | None) -> Coroutine[Event, None, Work | None]:
-    """Run a loop to its next work, passing on its events; None when it has ended. Errors get their tree."""
+def advance(tree: Tree, loop: Loop, message: Done | PrunusError | None) -> Coroutine[Event, None, Work | None]:
+    """Run a loop to its next work, passing on its events; None when it has ended. Errors get their tree.
+
+    ``message`` is what its last work came to; None begins it.
+    """
     try:
         step = loop.throw(message) if isinstance(message, PrunusError) else loop.send(message)
         message = None  # let go of the states that it holds
@@ -42,7 +45,7 @@ def _advance(tree: Tree, loop: Loop, message: Done | PrunusError | None) -> Coro
         raise SearchError(tree.error, tree) from error
 
 
-def _perform(together: dict[int, Work], batch: int | None) -> list[tuple[int, Done | PrunusError]]:
+def perform(together: dict[int, Work], batch: int | None) -> list[tuple[int, Done | PrunusError]]:
     """One batched call for the work of several loops; should it fail, one for each, so that only the culprit fails."""
     rows = [row for work in together.values() for row in work.rows]
     first = next(iter(together.values()))
@@ -52,11 +55,11 @@ def _perform(together: dict[int, Work], batch: int | None) -> list[tuple[int, Do
         results = [r for at in range(0, len(rows), size) for r in first.run(rows[at : at + size])]
     except Exception as error:
         if len(together) > 1:
-            return [one for index, work in together.items() for one in _perform({index: work}, batch)]
+            return [one for index, work in together.items() for one in perform({index: work}, batch)]
         if isinstance(error, PrunusError):
             failure = error
         else:
-            who = f"reward {first.reward.name!r}" if isinstance(first, Rate) else f"generator {first.generator.name!r}"
+            who = f"{'reward' if isinstance(first, Rate) else 'generator'} {first.model.name!r}"
             failure = SearchError(f"{who} raised {type(error).__name__} while {first.purpose}: {error}")
             failure.__cause__ = error
         return [(index, failure) for index in together]
@@ -76,7 +79,7 @@ def _drive(loops: dict[int, tuple[Tree, Loop]], batch: int | None) -> Iterator[E
         while queue:
             try:
                 index = queue[0][0]
-                if (work := (yield from _advance(*loops[index], queue.pop(0)[1]))) is not None:
+                if (work := (yield from advance(*loops[index], queue.pop(0)[1]))) is not None:
                     waiting[index] = work
             except PrunusError:
                 if len(loops) == 1:
@@ -86,10 +89,10 @@ def _drive(loops: dict[int, tuple[Tree, Loop]], batch: int | None) -> Iterator[E
             kind = next(iter(waiting.values())).call
             together = {index: work for index, work in waiting.items() if work.call == kind}
             waiting = {index: work for index, work in waiting.items() if index not in together}
-            queue += _perform(together, batch)
+            queue += perform(together, batch)
 
 
-def _named(rewards: Reward | Callable | Sequence[Reward | Callable]) -> dict[str, Reward]:
+def named(rewards: Reward | Callable | Sequence[Reward | Callable]) -> dict[str, Reward]:
     """Rewards by name; plain functions are wrapped. Raises SettingError for none or for two of one name."""
     several = list(rewards) if isinstance(rewards, Sequence) else [rewards]
     wrapped = [r if isinstance(r, Reward) else FunctionReward(r, getattr(r, "__name__", "function")) for r in several]
@@ -100,7 +103,7 @@ def _named(rewards: Reward | Callable | Sequence[Reward | Callable]) -> dict[str
     return named
 
 
-def _start(
+def start(
     prompt: str | Tree,
     generator: Generator,
     rewards: dict[str, Reward],
@@ -108,6 +111,7 @@ def _start(
     budget: Budget,
     seed: int,
 ) -> tuple[Tree, Loop]:
+    """The tree and the loop of a search, nothing of which has run. Raises SettingError, PromptError."""
     for name in strategy.reads:
         require(name in rewards, "reward", name, f"one of this search's: {', '.join(rewards)}")
     tree = prompt if isinstance(prompt, Tree) else Tree(prompt, seed)
@@ -148,8 +152,8 @@ def stream_search(
     tree, if all candidates of a round fail and none is finished, or a model raises.
     """
     require(batch is None or batch >= 1, "batch", batch, "at least 1")
-    rewards, limits = _named(reward), budget or Budget()
-    tree, loop = _start(prompt, generator, rewards, strategy, limits, seed)
+    rewards, limits = named(reward), budget or Budget()
+    tree, loop = start(prompt, generator, rewards, strategy, limits, seed)
     for event in _drive({0: (tree, loop)}, batch):
         if save_to is not None and event.kind in ("begun", "round", "finished"):
             tree.save(save_to)
@@ -198,9 +202,9 @@ def search_many(
     require(batch is None or batch >= 1, "batch", batch, "at least 1")
     several = [seeds] * len(prompts) if isinstance(seeds, int) else list(seeds)
     require(len(several) == len(prompts), "seeds", several, f"one seed for each of the {len(prompts)} prompts")
-    rewards, limits = _named(reward), budget or Budget()
+    rewards, limits = named(reward), budget or Budget()
     loops = {
-        i: _start(prompt, generator, rewards, strategy, limits, seed)
+        i: start(prompt, generator, rewards, strategy, limits, seed)
         for i, (prompt, seed) in enumerate(zip(prompts, several, strict=True))
     }
     for event in _drive(loops, batch):

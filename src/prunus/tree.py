@@ -237,10 +237,13 @@ class Tree:
             new.append(node)
         return new
 
-    def record(self, name: str, nodes: Sequence[Node], scores: Sequence[Score | float | None]) -> None:
+    def record(self, name: str, nodes: Sequence[Node], scores: Sequence[Score | float | Failed | None]) -> None:
         """Write a reward's scores; one that is not finite (or a part of it) fails its node, None leaves it unscored."""
         for node, score in zip(nodes, scores, strict=True):
             if score is None:
+                continue
+            if isinstance(score, Failed):
+                node.fail(f"reward {name!r}: {score.reason}")
                 continue
             try:
                 value, parts = (score.value, score.parts) if isinstance(score, Score) else (score, {})

@@ -1,39 +1,12 @@
 """The report page in a real headless Chromium: it loads in silence, plays in step, and candidates open."""
 
 import re
-import shutil
 
 import numpy as np
-import pytest
 from grown_tree import EVIL, grown
 
 from prunus import Score
 from prunus.report.page import Clip, write_page
-
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """Headless Chromium with a fresh profile."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e '.[test]'")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("Chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    opened.set_script_timeout(60)
-    yield opened
-    opened.quit()
-
 
 WAIT = "const done = arguments[arguments.length - 1], all = [...document.querySelectorAll('video')];"
 IN_STEP = (

@@ -20,8 +20,9 @@ STRATEGY_HELP = (
 )
 WIDTHS_HELP = "Compare at these numbers of candidates: n, keep x branch, or a quarter of the iterations."
 TEXT_REWARD_HELP = (
-    "prm or orm (packaged, of arithmetic), a folder for token or sequence classification, or package.module:Name: a "
-    "prunus.Reward or a function f(text, prompt) -> float, higher is better."
+    "prm or orm (packaged, of arithmetic), a folder for token or sequence classification, a reward server's "
+    "http://host:8000/pooling#MODEL (or /score, /rerank), or package.module:Name: a prunus.Reward or a "
+    "function f(text, prompt) -> float, higher is better."
 )
 STEP_HELP = "What ends a step: a text (\\n is a line's end), a number of tokens, or re: and a regular expression."
 CHECK_HELP = "Who says what is right: package.module:function(text, row), instead of comparing with the answer."
@@ -97,7 +98,7 @@ def solve(
         result = finish(resume, show)
     else:
         writing = given(
-            step=_step(step) if step is not None else None,
+            step=step_of(step) if step is not None else None,
             stop=[_unescaped(text) for text in stop] if stop else None,
             temperature=temperature, max_tokens=max_tokens, max_step=max_step, max_batch_tokens=max_batch_tokens,
         )  # fmt: skip
@@ -158,5 +159,5 @@ def _unescaped(text: str) -> str:
     return text.replace("\\n", "\n").replace("\\t", "\t")
 
 
-def _step(text: str) -> str | int:
+def step_of(text: str) -> str | int:
     return int(text) if text.isdecimal() else _unescaped(text)

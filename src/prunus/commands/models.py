@@ -17,17 +17,16 @@ JUDGES = {"sprites": "prunus.worlds.sprites.judge"}
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def quiet_libraries() -> None:
-    """No progress bars or advice of the libraries between our own lines."""
+def quiet_libraries(*libraries: str) -> None:
+    """No progress bars or advice of the libraries between our own lines; None named: diffusers and transformers."""
+    import importlib
     import warnings
 
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
     warnings.filterwarnings("ignore", module="(diffusers|transformers|torch|huggingface_hub)")
-    for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
+    for library in libraries or ("diffusers", "transformers"):
+        logging = importlib.import_module(f"{library}.utils.logging")
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
 
 
 def load_generator(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from prunus.commands.display import Show, number, print_table
 from prunus.commands.output import Interrupted, Output, write_json
 from prunus.commands.problems import Judge, Problem, digest
 from prunus.commands.solve_job import BASELINE, SolveJob
-from prunus.commands.text_methods import CHOICES, fixed_settings, text_reward, text_strategy
+from prunus.commands.text_methods import CHOICES, fixed_settings, text_reward, text_strategy, with_pattern
 from prunus.errors import FileError, PrunusError, SettingError, require
 from prunus.report.curves import Curve, write_curves
 from prunus.reproductions.comparison import bootstrap
@@ -75,12 +74,7 @@ def _options(job: SolveJob, strategy: str) -> dict[str, int]:
 
 
 def _generator(job: SolveJob) -> Generator:
-    writing = dict(job.writing)
-    if str(step := writing.get("step")).startswith("re:"):
-        try:
-            writing["step"] = re.compile(str(step)[3:])
-        except re.error as error:
-            raise SettingError(f"--step {step!r} is not a regular expression: {error}") from None
+    writing = with_pattern(job.writing)
     if job.server is not None:
         from prunus.generators.openai import OpenAIText
 

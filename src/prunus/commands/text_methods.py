@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -100,18 +101,22 @@ def nothing(text: str, prompt: str) -> float:
 
 
 def text_reward(name: str, device: str) -> Reward:
-    """``none``, a packaged reward of ``PACKAGED``, a classification folder, or ``package.module:Name``.
+    """``none``, a packaged reward of ``PACKAGED``, a classification folder, ``package.module:Name``, or a route of a
+    reward server.
 
     A folder for token classification scores steps, one for sequence classification whole texts. Raises SettingError or
     ModelError.
     """
     if name == "none":
         return FunctionReward(nothing, "none")
+    if name.startswith(("http://", "https://")):
+        return reward_server(name)
     folder = pocket.path(name) if name in PACKAGED else Path(name)
     if not folder.is_dir():
         if ":" not in name:
             raise SettingError(
-                f"--reward {name!r} is no folder; take {', '.join(PACKAGED)}, a folder, package.module:Name or none"
+                f"--reward {name!r} is no folder; take {', '.join(PACKAGED)}, a folder, package.module:Name, "
+                "http://host:8000/pooling#MODEL or none"
             )
         return find_reward(name, WHOLE)
     from prunus.rewards import OutcomeReward, StepReward
@@ -124,3 +129,34 @@ def text_reward(name: str, device: str) -> Reward:
         if ending in kind:
             return reward.load(folder, device, name=folder.name)
     raise ModelError(f"{folder} is a {kind}; a reward is a model for token or sequence classification")
+
+
+def reward_server(address: str) -> Reward:
+    """A reward behind ``http://host:8000/pooling#MODEL``, or /score or /rerank; without #, the server's only model.
+
+    Raises SettingError. One that needs a key, or other settings, is made in Python.
+    """
+    from prunus.rewards import ServerOutcomeReward, ServerStepReward
+
+    url, _, model = address.partition("#")
+    root, _, route = url.rstrip("/").rpartition("/")
+    settings: dict[str, Any] = {"name": model} if model else {}
+    if route == "pooling":
+        return ServerStepReward(root, model or None, **settings)
+    if route in ("score", "rerank"):
+        return ServerOutcomeReward(root, model or None, route=route, **settings)
+    raise SettingError(f"--reward {url!r} is no route of a reward server; it must end in /pooling, /score or /rerank")
+
+
+# ---- generators ------------------------------------------------------------------------------------------------------
+
+
+def with_pattern(writing: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a generator of text, its step compiled if it is ``re:`` and a regular expression."""
+    step = writing.get("step")
+    if not str(step).startswith("re:"):
+        return dict(writing)
+    try:
+        return {**writing, "step": re.compile(str(step)[3:])}
+    except re.error as error:
+        raise SettingError(f"--step {step!r} is not a regular expression: {error}") from None

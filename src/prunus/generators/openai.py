@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Generator as Coroutine
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, ClassVar
@@ -27,13 +28,14 @@ from prunus.budget import Cost
 from prunus.errors import ServerError, require
 from prunus.generators.openai_answer import Choice, Usage
 from prunus.generators.openai_client import Client
-from prunus.generators.text_how import TextHow
+from prunus.generators.text_how import TextHow, stop_texts
 from prunus.generators.written import Written
 from prunus.http import Server
 from prunus.roles import Ask, Failed, Generator, Grown, How, View
 from prunus.tree import Node, seed_of
 
 UNKNOWN = -1  # a token's number is not told
+MOST_STOPS = 3  # OpenAI takes four, and one is the separator
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class OpenAIText(Generator):
     """
 
     how: ClassVar[type[How]] = TextHow
+    remote = True
 
     def __init__(
         self,
@@ -85,12 +88,10 @@ class OpenAIText(Generator):
         known = step is None or (isinstance(step, str) and step != "") or (type(step) is int and step >= 1)
         allowed = "a separator, a number of tokens, or None (a regular expression needs a local model)"
         require(known, "step", step, allowed)
-        listed = isinstance(stop, list | tuple) and all(isinstance(s, str) and s for s in stop)
-        require(listed and len(stop) <= 3, "stop", stop, "a list of at most three texts")
         require(0 <= temperature < float("inf"), "temperature", temperature, "at least 0")
         for field, limit in {"max_tokens": max_tokens, "max_step": max_step, "max_steps": max_steps}.items():
             require((limit is None and field != "max_tokens") or (limit or 0) >= 1, field, limit, "at least 1")
-        self.name, self.step, self.stop, self.temperature = name, step, tuple(stop), temperature
+        self.name, self.step, self.stop, self.temperature = name, step, stop_texts(stop, MOST_STOPS), temperature
         bounds = [bound for bound in (max_step, step) if isinstance(bound, int)]
         self.max_tokens, self.max_step, self.max_steps = max_tokens, min(bounds, default=None), max_steps
         server = Server(url, f"generator {name!r}", **{"time_limit": 300.0, **connection})
@@ -100,6 +101,30 @@ class OpenAIText(Generator):
     def usage(self) -> Usage:
         """What the server has billed to this generator, in all."""
         return self.client.usage
+
+    def adjusted(
+        self,
+        *,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        stop: Sequence[str] | None = None,
+        max_tokens: int | None = None,
+    ) -> OpenAIText:
+        """One with other settings, and a usage of its own, that asks the same server; None leaves a setting as it is.
+
+        Raises SettingError, and ServerError if the server, which is asked what it can do, cannot be used.
+        """
+        other = copy(self)
+        if temperature is not None:
+            require(0 <= temperature < float("inf"), "temperature", temperature, "at least 0")
+            other.temperature = temperature
+        if stop is not None:
+            other.stop = stop_texts(stop, MOST_STOPS)
+        if max_tokens is not None:
+            require(max_tokens >= 1, "max_tokens", max_tokens, "at least 1")
+            other.max_tokens = max_tokens
+        other.client = self.client.again(top_p)
+        return other
 
     # ---- growing -------------------------------------------------------------------------------------------------
 

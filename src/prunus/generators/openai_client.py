@@ -67,8 +67,9 @@ class Client:
         ability, asked = ability or self.ability, self.template.replace("{prompt}", prompt)
         body: dict[str, Any] = {"model": self.model, "seed": seed, "temperature": temperature, "top_p": self.top_p}
         if self.chat:
-            said = (("system", self.system), ("user", asked), ("assistant", text))
-            body["messages"] = [{"role": role, "content": content} for role, content in said if content]
+            turns = getattr(prompt, "messages", ()) or ({"role": "user", "content": asked},)
+            said = ({"role": "system", "content": self.system}, *turns, {"role": "assistant", "content": text})
+            body["messages"] = [turn for turn in said if turn["content"]]
         else:
             body["prompt"] = asked + text
         if stop:
@@ -76,6 +77,12 @@ class Client:
         if ability.log_probabilities:
             body["logprobs"] = True if self.chat else 1
         return {**body, ability.limit: limit, **self.extra}
+
+    def again(self, top_p: float | None = None) -> Client:
+        """A client with a usage of its own that knows what this one has found out, or finds out now."""
+        other = replace(self, top_p=self.top_p if top_p is None else top_p, usage=Usage())
+        other.ability, other.continues = self.ability, self.continues
+        return other
 
     def post(self, body: dict) -> list[Choice]:
         """The choices that answer one request. Raises ServerError."""

@@ -10,7 +10,9 @@ A draw depends on (seed, path, position in the answer) alone, see ``sampling``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -22,9 +24,9 @@ from prunus.generators.detokenizer import Detokenizer
 from prunus.generators.kv_cache import unique_bytes
 from prunus.generators.sampling import Sampling
 from prunus.generators.steps import Step, StepEnd
-from prunus.generators.text_how import TextHow
+from prunus.generators.text_how import TextHow, stop_texts
 from prunus.generators.text_model import TextModel
-from prunus.generators.text_row import TextRow, TextState
+from prunus.generators.text_row import TextRow, TextState, draw
 from prunus.generators.written import Written
 from prunus.roles import Ask, Generator, Grown, How, View
 from prunus.tree import Node
@@ -72,8 +74,7 @@ class TextGenerator(Generator):
         self.sampling = Sampling.of_folder(config, temperature=temperature, top_p=top_p, top_k=top_k)
         self.step = StepEnd(step)
         strings = config.stop_strings if stop is None else stop
-        self.stop = tuple((strings,) if isinstance(strings, str) else strings or ())
-        require(all(isinstance(s, str) and s for s in self.stop), "stop", self.stop, "strings of at least 1 character")
+        self.stop = stop_texts((strings,) if isinstance(strings, str) else strings or ())
         limits = {"max_tokens": max_tokens, "max_step": max_step, "max_steps": max_steps}
         for field, value in {**limits, "max_batch_tokens": max_batch_tokens}.items():
             require(value is None or value >= 1, field, value, "at least 1")
@@ -93,6 +94,29 @@ class TextGenerator(Generator):
         """Load a transformers folder, hub id or GGUF file; ``settings`` are the class's. Raises ModelError."""
         return cls(TextModel.load(name, device, dtype), step, **settings)
 
+    @property
+    def family(self) -> Hashable:
+        """Those that share a model, whatever else they are set to: a candidate keeps the settings it began with."""
+        return (TextGenerator, id(self.model))
+
+    @property
+    def longest(self) -> int:
+        """Tokens that an answer may have, unless the prompt leaves no room for them."""
+        return self._max_tokens or self._total or MAX_TOKENS
+
+    def adjusted(
+        self, *, stop: Sequence[str] | None = None, max_tokens: int | None = None, **sampling: Any
+    ) -> TextGenerator:
+        """One that shares the model, with other settings: also temperature, top_p and top_k. Raises SettingError."""
+        other = copy(self)
+        other.sampling = replace(self.sampling, **sampling)
+        if stop is not None:
+            other.stop = stop_texts(stop)
+        if max_tokens is not None:
+            require(max_tokens >= 1, "max_tokens", max_tokens, "at least 1")
+            other._max_tokens = max_tokens
+        return other
+
     # ---- growing -----------------------------------------------------------------------------------------------
 
     def begin(self, prompt: str) -> TextState:
@@ -102,7 +126,7 @@ class TextGenerator(Generator):
         if self.model.positions is not None:
             most = min(most, self.model.positions - len(tokens))
         detokenizer = Detokenizer(self.model.decode, tokens)
-        return TextState(self.model.engine.empty, tuple(tokens), detokenizer, max(1, most))
+        return TextState(self, self.model.engine.empty, tuple(tokens), detokenizer, max(1, most))
 
     @torch.no_grad()
     def grow(self, asks: Sequence[Ask]) -> list[Grown]:
@@ -116,7 +140,7 @@ class TextGenerator(Generator):
         rows = []
         for ask in asks:
             pays = payer.get(ask.parent.state) == ask.path
-            rows.append(TextRow(self, ask, prices[ask.parent.state] if pays else Cost()))
+            rows.append(TextRow(ask, prices[ask.parent.state] if pays else Cost()))
         # Siblings stand together, so that what they share is read in one go.
         first: dict[TextState, int] = {}
         for row in rows:
@@ -161,9 +185,7 @@ class TextGenerator(Generator):
         logits = torch.stack([row.parent.logits for row in rows])  # type: ignore[misc]
         live = list(rows)
         while True:
-            tokens, scores = self.sampling.draw(
-                logits, [row.uniform() for row in live], [row.temperature for row in live]
-            )
+            tokens, scores = draw(logits, live)
             for row, token, score in zip(live, tokens.tolist(), scores.tolist(), strict=True):
                 row.take(token, score)
             on = [i for i, row in enumerate(live) if not row.reason]
@@ -291,7 +313,9 @@ class TextGenerator(Generator):
             if token not in self.model.ends:
                 detokenizer.add(token)
         text = self.tail(parent.text + unit["text"])
-        return TextState(parent.context, tuple(tokens), detokenizer, parent.most, parent.count + len(tokens), text)
+        return TextState(
+            self, parent.context, tuple(tokens), detokenizer, parent.most, parent.count + len(tokens), text
+        )
 
     def tail(self, text: str) -> str:
         """The end of a text in which a stop string may have begun."""

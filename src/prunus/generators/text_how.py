@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prunus.errors import require
@@ -22,3 +23,11 @@ class TextHow(How):
         require(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1")
         heat = self.temperature
         require(heat is None or 0 <= heat < float("inf"), "temperature", heat, "at least 0")
+
+
+def stop_texts(stop: Sequence[str], most: int | None = None) -> tuple[str, ...]:
+    """Texts that end a candidate, at most so many. Raises SettingError."""
+    listed = isinstance(stop, list | tuple) and all(isinstance(s, str) and s for s in stop)
+    allowed = "texts of at least 1 character" if most is None else f"at most {most} texts of at least 1 character"
+    require(listed and (most is None or len(stop) <= most), "stop", stop, allowed)
+    return tuple(stop)

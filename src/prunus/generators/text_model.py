@@ -87,18 +87,28 @@ class TextModel:
     def encode(self, prompt: str, chat: bool | None = None) -> list[int]:
         """A prompt's tokens: as one turn of a chat, or raw. ``chat`` None: a chat if the tokenizer has a template.
 
-        Raises PromptError for an empty prompt, one with characters that the tokenizer cannot write, and one that does
-        not fit into the context.
+        A ``Prompt`` may say all turns itself, or the tokens. Raises PromptError for an empty prompt, one with
+        characters that the tokenizer cannot write, and one that does not fit into the context.
         """
         template = getattr(self.tokenizer, "chat_template", None)
-        if chat and not template:
+        said = list(getattr(prompt, "messages", ()))
+        if (chat or said) and not template:
             raise ModelError(f"{self.name}'s tokenizer has no chat template; give the prompt raw (chat=False)")
-        self._check_characters(prompt)
-        if template and chat is not False:
-            turn = [{"role": "user", "content": prompt}]
-            text = self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        if given := getattr(prompt, "tokens", ()):
+            tokens = list(given)
+            if odd := [t for t in tokens if not 0 <= t < self.config.vocab_size]:
+                raise PromptError(f"token {odd[0]} is not one of the model's, 0 to {self.config.vocab_size - 1}")
+        elif said or (template and chat is not False):
+            turns = said or [{"role": "user", "content": str(prompt)}]
+            for turn in turns:
+                self._check_characters(turn["content"])
+            try:
+                text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+            except Exception as error:  # a template refuses turns in its own way
+                raise PromptError(f"the model's chat template refuses these messages: {_line(error)}") from error
             tokens = self.tokenizer(text, add_special_tokens=False).input_ids
         else:
+            self._check_characters(prompt)
             tokens = self.tokenizer(prompt).input_ids
             if len(tokens) > 1 and tokens[-1] in self.ends:
                 tokens = tokens[:-1]  # a tokenizer that ends every text: this one goes on

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 class TextState:
     """A partial answer as its children need it: an immutable value, but for what is read at most once.
 
-    ``pending`` tokens were written, or are the prompt, and not read yet. ``logits`` (vocabulary) are those of the next
-    token, known when there are none. ``text`` is the end of what was written, as long as the longest stop string.
+    ``writer`` is the generator that began it, whose settings it keeps in whatever batch it grows. ``pending`` tokens
+    were written, or are the prompt, and not read yet. ``logits`` (vocabulary) are those of the next token, known when
+    there are none. ``text`` is the end of what was written, as long as the longest stop string.
     """
 
+    writer: TextGenerator
     context: Any
     pending: tuple[int, ...]
     detokenizer: Detokenizer
@@ -49,9 +51,10 @@ class TextState:
 class TextRow:
     """One ask on its way: what it has written of its step so far, and why it ended."""
 
-    def __init__(self, generator: TextGenerator, ask: Ask, read: Cost) -> None:
-        self.generator, self.ask, self.read = generator, ask, read
+    def __init__(self, ask: Ask, read: Cost) -> None:
+        self.ask, self.read = ask, read
         self.parent: TextState = ask.parent.state
+        self.generator = generator = self.parent.writer
         self.depth = ask.parent.depth + ask.parent.boundary
         assert isinstance(ask.how, TextHow)
         self.temperature = generator.sampling.temperature if ask.how.temperature is None else ask.how.temperature
@@ -115,7 +118,7 @@ class TextRow:
         }
         tail = generator.tail(self.before + self.text)
         state = TextState(
-            self.context, (self.tokens[-1],), self.detokenizer, parent.most, parent.count + self.now, tail
+            generator, self.context, (self.tokens[-1],), self.detokenizer, parent.most, parent.count + self.now, tail
         )
         return Grown(
             unit,
@@ -125,3 +128,19 @@ class TextRow:
             log_probability=float(sum(self.scores)),
             cost=self.read + generator.write_cost(parent.length, self.now - 1),
         )
+
+
+def draw(logits: torch.Tensor, rows: Sequence[TextRow]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A token and its log-probability for each row; those whose tokens are cut off alike are drawn together."""
+    alike: dict[tuple[float, int], list[int]] = {}
+    for i, row in enumerate(rows):
+        alike.setdefault((row.generator.sampling.top_p, row.generator.sampling.top_k), []).append(i)
+    drawn = []
+    for group in alike.values():
+        some = [rows[i] for i in group]
+        at = logits if len(alike) == 1 else logits[group]
+        drawn.append(some[0].generator.sampling.draw(at, [r.uniform() for r in some], [r.temperature for r in some]))
+    if len(drawn) == 1:
+        return drawn[0]
+    order = torch.tensor([i for group in alike.values() for i in group], device=logits.device).argsort()
+    return torch.cat([tokens for tokens, _ in drawn])[order], torch.cat([scores for _, scores in drawn])[order]

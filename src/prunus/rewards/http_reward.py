@@ -62,6 +62,7 @@ class HTTPReward(Reward):
     """
 
     range = "unbounded"
+    remote = True
 
     def __init__(
         self,

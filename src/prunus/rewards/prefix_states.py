@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-Key = tuple[str, ...]
+Key = tuple[str | None, ...]  # None: the text was given with its prompt in it
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from typing_extensions import Self
 from prunus.budget import Cost
 from prunus.errors import require
 from prunus.generators.written import Written
-from prunus.rewards.prefix_states import PrefixStates, Segment, joined, split_states
+from prunus.rewards.prefix_states import Key, PrefixStates, Segment, joined, split_states
 from prunus.rewards.text_classifier import TextClassifier, load_text_classifier, padded
 from prunus.roles import WHOLE
 from prunus.score import Score
@@ -35,7 +35,7 @@ class _Row:
     """A text to read: what of it is held, and the pieces that are new; the last one may be an unfinished step."""
 
     held: list[Segment]
-    keys: list[tuple[str, ...]]
+    keys: list[Key]
     pieces: list[list[int]]
     kept: int  # so many of the pieces are whole, and may be kept
     scores: list[float] = field(default_factory=list)  # of the new pieces
@@ -100,46 +100,43 @@ class StepReward(TextClassifier):
     def score(self, contents: Sequence[str], prompts: Sequence[str]) -> list[Score | None]:  # type: ignore[override]
         """One score for each text. Raises PromptError for one that is too long."""
         texts = [self._pieces(c, p) for c, p in zip(contents, prompts, strict=True)]
+        return [summary(scores[1:], whole) for scores, (_, _, whole) in zip(self._scores(texts), texts, strict=True)]
+
+    def score_steps(self, contents: Sequence[str], prompts: Sequence[str | None]) -> list[list[float]]:
+        """Of each text the score at its prompt's end, then at the end of each step.
+
+        Where the prompt is None the text holds it already, and there is a score at each separator in it.
+        """
+        return self._scores([self._pieces(c, p) for c, p in zip(contents, prompts, strict=True)])
+
+    def _scores(self, texts: Sequence[tuple[list[Key], list[list[int]], bool]]) -> list[list[float]]:
         if self.reads_on:  # siblings share at least their prompt: it is read once
-            alone = {keys[0]: _Row([], keys[:1], pieces[:1], 1) for keys, pieces, _ in texts if pieces[0]}
+            alone = {keys[0]: _Row([], keys[:1], pieces[:1], 1) for keys, pieces, _ in texts if pieces and pieces[0]}
             self._read([row for key, row in alone.items() if not self.states.longest([key])])
         rows = []
         for keys, pieces, _ in texts:
             held = self.states.longest(keys) if self.reads_on else []
             rows.append(_Row(held, keys[len(held) :], pieces[len(held) :], len(keys) - len(held)))
         self._read([row for row in rows if row.pieces])
-        return [self._scored(row, whole) for row, (_, _, whole) in zip(rows, texts, strict=True)]
+        return [[s.score for s in row.held] + row.scores for row in rows]
 
-    def _pieces(self, content: str, prompt: str) -> tuple[list[tuple[str, ...]], list[list[int]], bool]:
+    def _pieces(self, content: str, prompt: str | None) -> tuple[list[Key], list[list[int]], bool]:
         """(a key for the prompt and each whole step, tokens of these and of an unfinished step, is there none?)."""
-        if isinstance(content, Written):
-            steps, whole = list(content.steps), content.whole
+        if prompt is None:
+            steps, whole = content.split(self.separator)[:-1], True  # what follows the last separator has no score
         else:
-            steps, whole = content.removesuffix(self.separator).split(self.separator) if content else [], True
-        steps = [s.removesuffix(self.separator) for s in steps]
+            steps, whole = steps_of(content, self.separator)
         ends = steps if whole else steps[:-1]
-        keys = [(prompt, *ends[:i]) for i in range(len(ends) + 1)]
-        pieces = [self.prompt_ids(prompt)] + [self.tokens(s) + self.separator_ids for s in ends]
+        keys: list[Key] = [(prompt, *ends[:i]) for i in range(prompt is None, len(ends) + 1)]
+        pieces = [self.tokens(s) + self.separator_ids for s in ends]
+        if prompt is not None:
+            pieces.insert(0, self.prompt_ids(prompt))
+        elif pieces:
+            pieces[0] = self.begin + pieces[0]
         if not whole:
             pieces.append(self.tokens(steps[-1]))
-        self.check_length(sum(map(len, pieces)), prompt)
+        self.check_length(sum(map(len, pieces)), content if prompt is None else prompt)
         return keys, pieces, whole
-
-    def _scored(self, row: _Row, whole: bool) -> Score | None:
-        scores = ([s.score for s in row.held] + row.scores)[1:]  # the prompt's end has none
-        if not scores:
-            return None
-        value, steps = scores[-1], scores if whole else scores[:-1]
-        parts = {} if whole else {"partial": value}
-        if steps:
-            parts |= {
-                "min": min(steps),
-                "max": max(steps),
-                "mean": math.fsum(steps) / len(steps),
-                "product": math.prod(steps),
-                "sum": math.fsum(steps),
-            }
-        return Score(value, parts)
 
     @torch.no_grad()
     def _read(self, rows: Sequence[_Row]) -> None:
@@ -177,7 +174,7 @@ class StepReward(TextClassifier):
     def took(self, contents: Sequence[str], prompts: Sequence[str], read: Sequence[int]) -> Cost:
         """The tokens that were not read before; a causal model reads what candidates of a call share once."""
         total = Cost()
-        seen: set[tuple[str, ...]] = set()
+        seen: set[Key] = set()
         for content, prompt, units in zip(contents, prompts, read, strict=True):
             keys, pieces, _ = self._pieces(content, prompt)
             if not self.reads_on:
@@ -195,6 +192,32 @@ class StepReward(TextClassifier):
 
     def spec(self) -> dict:
         return {**super().spec(), "separator": self.separator}
+
+
+def steps_of(content: str, separator: str) -> tuple[list[str], bool]:
+    """The steps of a text without what ends them, and whether the last one is complete."""
+    if isinstance(content, Written):
+        steps, whole = list(content.steps), content.whole
+    else:
+        steps, whole = content.removesuffix(separator).split(separator) if content else [], True
+    return [step.removesuffix(separator) for step in steps], whole
+
+
+def summary(scores: Sequence[float], whole: bool) -> Score | None:
+    """The score of a text whose steps have these; ``whole``: the last step is complete."""
+    if not scores:
+        return None
+    value, steps = scores[-1], scores if whole else scores[:-1]
+    parts = {} if whole else {"partial": value}
+    if steps:
+        parts |= {
+            "min": min(steps),
+            "max": max(steps),
+            "mean": math.fsum(steps) / len(steps),
+            "product": math.prod(steps),
+            "sum": math.fsum(steps),
+        }
+    return Score(value, parts)
 
 
 @torch.no_grad()

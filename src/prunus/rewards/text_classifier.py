@@ -86,9 +86,14 @@ class TextClassifier(Reward):
         """A piece of text alone, without tokens that the tokenizer would put around it."""
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
-    def prompt_ids(self, prompt: str) -> list[int]:
+    @property
+    def begin(self) -> list[int]:
+        """The token that begins a text, if there is one."""
         begin = self.tokenizer.bos_token_id
-        return ([] if begin is None else [begin]) + self.tokens(self.prompt.replace("{prompt}", prompt))
+        return [] if begin is None else [begin]
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        return self.begin + self.tokens(self.prompt.replace("{prompt}", prompt))
 
     def check_length(self, length: int, prompt: str) -> None:
         """Raises PromptError for a text that is longer than the model's positions."""

@@ -58,6 +58,7 @@ class VLMJudge(Reward):
     """
 
     range = "probability"
+    remote = True
 
     def __init__(
         self,
