@@ -3,10 +3,11 @@
 The process reward begins as the language model's own layers, which know what should come next, and two more above
 them, which do nothing at first. It learns in two parts, one optimiser and one learning rate through both:
 
-1. on fresh solutions of a weak solver (``prunus.worlds.arithmetic.weak_solution``), in some of which a digit is then
-   changed or lost, exactly labelled: at every token, can the text so far still be right in every step? A second head,
+1. on fresh solutions of a weak solver (``prunus.worlds.arithmetic.weak_solution``), some of them with a mistake of
+   another kind, exactly labelled: at every token, can the text so far still be right in every step? A second head,
    which is thrown away, names the token at which it ceases to be: without it the network does not find out that it must
-   compare a token with what should have come;
+   compare a token with what should have come. Below the two new layers it still learns to write what is right, so that
+   it does not forget how to calculate;
 2. on samples of the language model, each step's label flipped with a chance of 10 %: at the end of its separator and,
    with less weight, at every token inside the step, where it foretells how a step will come out.
 
@@ -29,6 +30,7 @@ import argparse
 import copy
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -40,13 +42,19 @@ import torch
 import torch.nn.functional as F
 from language_model import problem
 from solutions import OPERATIONS
-from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification, LlamaForTokenClassification
+from transformers import (
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    LlamaForTokenClassification,
+)
 from vocabulary import save
 
 from prunus.generators.written import Written
 from prunus.rewards import OutcomeReward, StepReward
 from prunus.worlds import arithmetic
-from prunus.worlds.arithmetic.expression import operations, parse
+from prunus.worlds.arithmetic.expression import OPERATORS, operations, parse
 
 sys.path.append(str(Path(__file__).parents[1] / "video"))
 from muon import Muon
@@ -57,7 +65,7 @@ AFTER = 0.2  # weight of a step behind a wrong one: its label is no news
 LAYERS = 2  # above those of the language model
 NAMES = ("wrong", "right")
 BLOCK = 16  # batches whose rows are sorted by length together, so that little is padding
-SCRIBBLED = 0.25  # share of the weak solver's solutions in which a digit is changed or lost
+SPOILT = 0.35  # share of the weak solver's solutions that get a mistake of another kind
 WRONG_TOKENS = 10.0  # weight of the rare token at which a text ceases to be right
 
 
@@ -106,8 +114,19 @@ def batches(rows: list[Row], size: int, rng: np.random.Generator) -> list[list[R
     return [chunks[i] for i in rng.permutation(len(chunks))]
 
 
-def scribbled(solution: str, rng: np.random.Generator) -> str:
-    """The solution with one digit changed, or lost."""
+def spoilt(solution: str, rng: np.random.Generator) -> str:
+    """The solution with a mistake that the weak solver does not make: a digit changed or lost, an operator changed (and
+    the result with it), or a line left out."""
+    lines, kind = solution.split("\n"), rng.random()
+    at = int(rng.integers(len(lines) - 1))
+    step = re.fullmatch(r"(-?\d+)([-+*])(-?\d+)=.*", lines[at])
+    if kind < 0.3 and step:
+        left, right = int(step[1]), int(step[3])
+        operator = rng.choice([o for o in OPERATORS if o != step[2]])
+        lines[at] = f"{left}{operator}{right}={OPERATORS[operator](left, right)}"
+        return "\n".join(lines)
+    if kind < 0.5:
+        return "\n".join(lines[:at] + lines[at + 1 :])
     places = [i for i, character in enumerate(solution) if character.isdigit()]
     at = places[rng.integers(len(places))]
     digit = "" if rng.random() < 0.3 else str((int(solution[at]) + int(rng.integers(1, 10))) % 10)
@@ -122,7 +141,7 @@ def weak(texts: Texts, args: argparse.Namespace, start: int) -> Iterator[list[Ro
         for _ in range(BLOCK * args.batch):
             prompt = problem(rng, 1 if args.start else block * BLOCK / args.weak_steps)
             solution = arithmetic.weak_solution(prompt, rng, args.mistakes)
-            solution = scribbled(solution, rng) if rng.random() < SCRIBBLED else solution
+            solution = spoilt(solution, rng) if rng.random() < SPOILT else solution
             rows.append(texts.row(prompt, solution + "\n", rng))
         yield from batches(rows, args.batch, rng)[max(0, start - block * BLOCK) :]
 
@@ -148,17 +167,33 @@ def padded(rows: list[list], value: float) -> torch.Tensor:
     return torch.nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], True, padding_value=value)
 
 
-def step_loss(model: torch.nn.Module, turn: torch.nn.Module, rows: list[Row], exact: bool) -> torch.Tensor:
+class Aids(torch.nn.Module):
+    """What training needs beside the model: a head that names the token at which a text ceases to be right, and the
+    norm before the language model's own head."""
+
+    def __init__(self, language_model: Path) -> None:
+        super().__init__()
+        model = LlamaForCausalLM.from_pretrained(language_model).float()
+        self.norm = model.model.norm
+        self.turn = torch.nn.Linear(model.config.hidden_size, 1)
+
+
+def step_loss(model: torch.nn.Module, aids: Aids, rows: list[Row], exact: bool) -> torch.Tensor:
     tokens, labels = padded([r.tokens for r in rows], 0), padded([r.labels for r in rows], IGNORED)
     weights = padded([r.weights for r in rows], 0.0)
-    hidden = model.run(input_ids=tokens).last_hidden_state  # what stands behind a token does not matter to it
+    out = model.run(input_ids=tokens, output_hidden_states=exact)  # what stands behind a token does not matter to it
+    hidden = out.last_hidden_state
     losses = F.cross_entropy(model.score(hidden).transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
     loss = (losses * weights).sum() / weights.sum()
     if exact:
         news = weights == 1
         turns = padded([r.turns for r in rows], 0.0)[news]
         wrong = torch.tensor(WRONG_TOKENS)
-        loss = loss + F.binary_cross_entropy_with_logits(turn(hidden)[..., 0][news], turns, pos_weight=wrong)
+        loss = loss + F.binary_cross_entropy_with_logits(aids.turn(hidden)[..., 0][news], turns, pos_weight=wrong)
+        below = aids.norm(out.hidden_states[len(model.model.layers) - LAYERS])
+        written = F.linear(below, model.model.embed_tokens.weight)
+        right = tokens.masked_fill(labels != 1, IGNORED)[:, 1:]
+        loss = loss + F.cross_entropy(written[:, :-1].transpose(1, 2), right, ignore_index=IGNORED)
     return loss
 
 
@@ -238,15 +273,15 @@ def train_step_reward(tokenizer: AutoTokenizer, args: argparse.Namespace) -> tor
     if args.start:
         model = LlamaForTokenClassification.from_pretrained(args.start).float()
     object.__setattr__(model, "run", torch.compile(model.model, dynamic=True) if args.compile else model.model)
-    turn = torch.nn.Linear(model.config.hidden_size, 1)
+    aids = Aids(args.model)
     steps = args.weak_steps + args.steps
-    training = Training("prm", torch.nn.ModuleList([model, turn]), steps, args.rate, args.out)
+    training = Training("prm", torch.nn.ModuleList([model, aids]), steps, args.rate, args.out)
     first = weak(Texts(tokenizer, noise=0.0, inside=1.0), args, training.start)
     second = sampled(Texts(tokenizer, args.noise, INSIDE), args, max(0, training.start - args.weak_steps))
 
     def loss_at(step: int) -> torch.Tensor:
         exact = step < args.weak_steps
-        return step_loss(model, turn, next(first if exact else second), exact)
+        return step_loss(model, aids, next(first if exact else second), exact)
 
     training.run(loss_at)
     return model
@@ -327,7 +362,7 @@ def main() -> None:
     parser.add_argument("--solutions", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--weak-steps", type=int, default=3000, help="steps on the weak solver's solutions")
-    parser.add_argument("--steps", type=int, default=1000, help="steps on the language model's, for each reward")
+    parser.add_argument("--steps", type=int, default=500, help="steps on the language model's, for each reward")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--mistakes", type=float, default=0.2, help="share of lines that the weak solver gets wrong")

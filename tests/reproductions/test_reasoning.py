@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from prunus import pocket
+from prunus import pocket, search
 from prunus.errors import FileError
 from prunus.generators.text import TextGenerator
 from prunus.reproductions import reasoning
@@ -46,6 +46,12 @@ def test_methods_at_equal_cost(generator, tmp_path, capsys):
     assert best["rows"][0]["flops"] == majority["rows"][0]["flops"]  # a function costs nothing
     assert (tmp_path / "2-operations.png").stat().st_size > 1000
     assert "best-of-n 4" in shown.err
+
+
+def test_the_likeliest_sample_has_the_highest_sum_of_log_probabilities(generator):
+    tree = search("(7+5)*3-4=?", generator, FunctionReward(truth, "truth"), reasoning.Likeliest(8))
+    sums = [sum(float(n.unit["log_probabilities"].sum()) for n in leaf.units()) for leaf in tree.finished]
+    assert tree.finished.index(tree.result) == sums.index(max(sums))
 
 
 def test_rows_that_are_there_are_not_made_again(generator, tmp_path, capsys):

@@ -3,6 +3,8 @@
 import json
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import openai
 import pytest
@@ -10,8 +12,9 @@ from server_engine import until
 from server_searches import LIKING, PROBLEM, SHORTNESS, catalogue, openai_client, searching, writer
 from serving import ADMIN, KEY, OTHER_KEY
 
-from prunus import Tree, search
+from prunus import Tree, pocket, search
 from prunus.generators.prompt import Prompt
+from prunus.rewards import StepReward
 from prunus.roles import FunctionReward
 from prunus.server.methods import vote
 from prunus.strategies import Beam, BestOfN
@@ -37,6 +40,19 @@ def ask(client, content=PROBLEM, model="pocket-lm@beam-2x2", **more):
 
 def offline(strategy=BEAM, reward=LIKING, prompt=PROBLEM, seed=0, **settings):
     return search(prompt, writer(**settings), reward, strategy, seed=seed)
+
+
+@contextmanager
+def logged():
+    """The lines that the server logs meanwhile."""
+    lines, logger, handler = [], logging.getLogger("prunus.server"), logging.Handler()
+    handler.emit = lambda r: lines.append(json.dumps({"event": r.getMessage(), **getattr(r, "fields", {})}))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
@@ -101,6 +117,22 @@ def test_a_majority_needs_no_reward(client):
     assert answer.usage.prunus["reward"] is None and len(set(votes)) > 1
 
 
+def test_with_a_process_reward_concurrent_searches_are_what_each_is_alone():
+    """The packaged one, which keeps what it has read: six searches at a time, of two problems each three seeds."""
+    steps = StepReward.load(pocket.path("prm"), name="prm")
+    with searching(catalogue(rewards={"prm": steps}, strategies=("beam-4x4",))) as running:
+        client, keys = openai_client(running), [(p, seed) for p in (PROBLEM, HARD) for seed in range(3)]
+        with ThreadPoolExecutor(6) as pool:
+            answers = list(pool.map(lambda k: ask(client, k[0], "pocket-lm@beam-4x4", seed=k[1]), keys))
+        assert running.part.engine.rows / running.part.engine.calls > 16
+    for (prompt, seed), answer in zip(keys, answers):
+        alone = StepReward.load(pocket.path("prm"), name="prm")
+        tree = search(prompt, writer(), alone, Beam(keep=4, branch=4, reward="prm"), seed=seed)
+        assert answer.choices[0].message.content == tree.best().output
+        assert answer.usage.prunus["tokens_scored"] == tree.spent.scoring.tokens > 0
+        assert answer.usage.prunus["scores"][0] == pytest.approx(tree.best().scores["prm"].value, abs=1e-4)
+
+
 def test_all_turns_of_a_chat_are_read(client):
     messages = [{"role": "user", "content": "1+1=?"}, {"role": "assistant", "content": "answer 2"},
                 {"role": "user", "content": [{"type": "text", "text": PROBLEM}]}]  # fmt: skip
@@ -119,6 +151,9 @@ def test_several_answers_are_the_best_distinct_ones(client):
     assert [c.message.content for c in answer.choices] == texts[:3]
     assert [c.index for c in answer.choices] == [0, 1, 2]
     assert answer.usage.prunus["scores"] == sorted(answer.usage.prunus["scores"], reverse=True)
+    alike = offline(BestOfN(n=8, reward="liking"), seed=6)  # of an easy problem all eight are the same
+    assert len({alike.generator.output(n) for n in alike.finished}) == 1
+    assert len(ask(client, model="pocket-lm@best-of-8", n=3, seed=6).choices) == 1
 
 
 def test_prompts_of_a_list_are_answered_in_order(client):
@@ -156,7 +191,7 @@ def test_usage_is_that_of_the_tree(client):
     assert prunus["tokens_pruned"] == drawn - sum(len(n.unit["tokens"]) for n in kept) > 0
     assert prunus["tokens_processed"] == alone.spent.generating.tokens and prunus["nfe"] == alone.spent.total.nfe
     assert prunus["candidates"] == len(alone.nodes) - 1 and prunus["flops"] == alone.spent.total.flops
-    assert set(prunus["seconds"]) == {"wait", "generate", "score"} and prunus["settings"]["keep"] == 2
+    assert set(prunus["seconds"]) == {"wait", "generate", "score"} and prunus["strategy"] == "beam-2x2"
 
 
 # ---- streams ---------------------------------------------------------------------------------------------------------
@@ -207,7 +242,7 @@ def test_an_error_after_the_headers_is_an_event(server):
 
     offered = catalogue()
     offered.rewards["failing"] = FunctionReward(failing, "failing")
-    with searching(offered) as running:
+    with logged() as lines, searching(offered) as running:
         sent = {"model": "pocket-lm@beam-2x2", "stream": True, "seed": 0, "prunus": {"reward": "failing"},
                 "messages": [{"role": "user", "content": "(7+5)*3-4+8*2=?"}]}  # fmt: skip
         answer = running.post("/v1/chat/completions", sent)
@@ -220,6 +255,9 @@ def test_an_error_after_the_headers_is_an_event(server):
         calls.clear()
         refused = running.post("/v1/chat/completions", {**sent, "stream": False})
         assert refused.status_code == 500 and "secret" not in refused.text
+    told = [json.loads(line) for line in lines if '"end": "failed"' in line]
+    assert len(told) == 3 and "secret" not in "".join(lines)
+    assert told[0]["error"] == "ValueError" and "failing" in told[0]["at"][-1]
 
 
 def test_a_stream_that_has_nothing_to_say_is_kept_alive():
@@ -383,18 +421,9 @@ def test_metrics_count_what_was_spent():
 
 def test_nothing_that_was_asked_or_answered_is_in_the_log():
     """Neither prompts nor answers nor keys; what a search took is."""
-    records, logger = [], logging.getLogger("prunus.server")
-    handler = logging.Handler()
-    handler.emit = records.append
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        with searching(keys=(KEY,)) as running:
-            answer = ask(openai_client(running, KEY), HARD, seed=1)
-            running.post("/v1/chat/completions", {"model": HARD, "messages": [{"role": "user", "content": HARD}]}, KEY)
-    finally:
-        logger.removeHandler(handler)
-    lines = [json.dumps({"event": r.getMessage(), **getattr(r, "fields", {})}) for r in records]
+    with logged() as lines, searching(keys=(KEY,)) as running:
+        answer = ask(openai_client(running, KEY), HARD, seed=1)
+        running.post("/v1/chat/completions", {"model": HARD, "messages": [{"role": "user", "content": HARD}]}, KEY)
     text = "\n".join(lines)
     assert HARD not in text and KEY not in text and answer.choices[0].message.content.split("\n")[0] not in text
     (search_line,) = [json.loads(line) for line in lines if '"event": "search"' in line]

@@ -56,6 +56,9 @@ def test_bounds():
         taken += e.submit([job("t", writer)], [Ear()])
         with pytest.raises(Refusal):
             e.submit([job("u", writer)], [Ear()])
+        with pytest.raises(Refusal) as too_many:
+            e.submit([job("w", writer)] * 6, [Ear()] * 6)
+        assert too_many.value.status == 400  # coming back later would not help
         assert [r.state for r in taken] == ["running"] * 2 + ["queued"] * 3
         writer.gate.set()
         done(*taken)

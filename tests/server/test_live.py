@@ -230,4 +230,4 @@ def test_in_chromium(browser, tmp_path_factory):
         assert [e for e in browser.get_log("browser") if "TrustedHTML" not in e["message"]] == []
         browser.find_element(By.ID, "leave").click()
         wait(lambda: browser.find_element(By.ID, "sign-in").is_displayed())
-        assert not texts("#list li")
+        assert not texts("#list li") and EVIL not in browser.execute_script("return document.body.textContent")

@@ -24,6 +24,7 @@ def test_numbers_are_those_of_the_name():
     assert parse("majority-5").strategy("r").inner == BestOfN(n=5, reward="r")
     assert parse("beam-4x2").candidates == (8, 8) and parse("best-of-8").candidates == (8, 8)
     assert parse("lookahead-4x2").candidates == (8, 16)
+    assert parse("beam-4").name == "beam-4x2" and parse("majority").name == "majority-8"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 Every method is run at several widths: the number of candidates that grow together (best-of-n, votes, REBASE,
 particles), keep x branch with at most four children each (beam, DVTS), or a quarter of the iterations (MCTS). Budgets
 are what best-of-n costs at each width, which it meets exactly; the others meet them by mixtures of two widths
-(``equal_cost.py``). Differences to best-of-n are paired by problem, intervals are 95 % bootstraps by problem. Votes are
-of best-of-n's own samples; the majority pays for no reward. The judge is exact.
+(``equal_cost.py``). Differences to best-of-n are paired by problem, intervals are 95 % bootstraps by problem. Votes and
+the sample that the model itself finds likeliest are of best-of-n's own samples; the majority and the likeliest pay for
+no reward. The judge is exact.
 
 ``--noise`` blurs the reward: so many deviations on its logits. Each (operations, method, width, noise) is a file in
 ``--out``; a run that was broken off goes on from those that are there.
@@ -38,7 +39,8 @@ from prunus.tree import Node, Tree
 from prunus.worlds import arithmetic
 
 BASELINE = "best-of-n"
-VOTES = ("majority", "weighted")
+VOTES = ("majority", "weighted", "likeliest")
+FREE = ("majority", "likeliest")  # of a reward
 ROWS = 256  # candidates that grow together, over problems
 
 
@@ -63,7 +65,17 @@ def answer(text: str) -> str | None:
     return arithmetic.answer(text) if getattr(text, "whole", True) else None
 
 
+@dataclass(frozen=True)
+class Likeliest(BestOfN):
+    """Best-of-n by the model's own likelihood of each sample; equal ones: the first."""
+
+    def choose(self, tree: Tree) -> Node:
+        return max(tree.finished, key=lambda node: sum(n.log_probability or 0.0 for n in node.units()))
+
+
 def _strategy(method: str, width: int) -> Strategy:
+    if method == "likeliest":
+        return Likeliest(width)
     return Vote(METHODS[BASELINE](width), method, answer=answer) if method in VOTES else METHODS[method](width)
 
 
@@ -111,7 +123,7 @@ class Study:
             for tree in search_many(self.prompts[at : at + group], self.generator, self.reward, strategy):
                 rows[method].append(self._row(tree, tree.result))
                 for by, vote in votes.items():
-                    rows[by].append(self._row(tree, tree.result and vote.choose(tree), free=by == "majority"))
+                    rows[by].append(self._row(tree, tree.result and vote.choose(tree), free=by in FREE))
         for name, some in rows.items():
             write_json(self._path(name, width), {"about": self._about(name, width), "rows": some})
         right = sum(r["right"] for r in rows[method]) / len(self.prompts)

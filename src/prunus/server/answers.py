@@ -96,8 +96,7 @@ def usage(asked: Asked, found: Sequence[Found], trees: Sequence[str]) -> dict[st
     for one in found:
         assert one.running.tree is not None
         own = _added(own, report(one.running.tree, one.leaves, one.running.waited))
-    own["strategy"] = f"{asked.choice.method}" if asked.choice else "plain"
-    own["settings"] = found[0].running.job.strategy.spec()
+    own["strategy"] = asked.choice.name if asked.choice else "plain"
     own["reward"], own["seed"] = asked.reward, asked.seed
     if asked.reward is not None:
         own["scores"] = [_score(leaf, name) for one in found for name in one.running.job.rewards for leaf in one.leaves]

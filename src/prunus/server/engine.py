@@ -108,6 +108,8 @@ class Engine:
         Raises Refusal, 429 or 503.
         """
         ends = time.monotonic() + (seconds or self.limits.seconds)
+        if len(jobs) > (most := self.limits.searches + self.limits.queue):
+            raise Refusal(400, f"these are {len(jobs)} searches, and only {most} may run and wait", code="above_limit")
         with self._lock:
             if self._closed:
                 raise Refusal(503, "the server is draining", code="draining", retry_after=5)

@@ -13,10 +13,7 @@ from prunus.server.engine import Running
 
 @dataclass(frozen=True)
 class News:
-    """``begun``: its budget is enough and the first call comes next. ``text``: so much more of it is settled. ``over``.
-
-    The text that settles as the search chooses is not news of its own: the answer is known then.
-    """
+    """``begun``: its budget is enough and the first call comes next. ``text``: so much more is settled. ``over``."""
 
     kind: str
     text: str = ""
@@ -32,7 +29,7 @@ class Following:
     def __call__(self, running: Running, event: Event | None) -> None:
         if event is not None and event.kind == "begun":
             self._send(News("begun"))
-        elif event is not None and event.kind == "settled" and event.tree.result is None:
+        elif event is not None and event.kind == "settled":
             self._send(News("text", "".join(node.unit["text"] for node in event.nodes)))
         elif event is None and running.over:
             if self._ended is not None:

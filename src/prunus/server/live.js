@@ -56,7 +56,7 @@ function show(inside) {
   link(inside);
   for (const id of ["numbers", "main", "leave"]) $(id).hidden = !inside;
   $("sign-in").hidden = inside;
-  if (!inside) { searches.clear(); selected = null; before = null; draw(); $("key").focus(); }
+  if (!inside) { searches.clear(); selected = null; before = null; list(); chosen(); $("key").focus(); }
 }
 
 function link(up) {
@@ -141,7 +141,12 @@ function list() {
 function chosen() {
   const search = searches.get(selected);
   $("search").hidden = !search;
-  if (!search) return;
+  if (!search) { // nothing of it stays behind, also out of sight
+    for (const id of ["about", "prompt", "answer", "detail", "tree"]) $(id).replaceChildren();
+    cards.clear();
+    delete $("tree").dataset.search;
+    return;
+  }
   $("prompt").textContent = search.prompt;
   const facts = [search.model, `seed ${search.seed}`, search.state, search.key, `${search.grown ?? 0} candidates`,
                  `${search.tokens ?? 0} tokens`, `round ${search.round ?? 0}`, search.error];

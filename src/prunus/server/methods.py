@@ -87,11 +87,21 @@ class Choice:
         return METHODS[self.method].build(reward=reward, **self.numbers)
 
     @property
-    def candidates(self) -> tuple[int, int]:
-        """How many grow side by side, and how many whole ones are written at most."""
+    def _all(self) -> list[int]:
+        """Its numbers, the method's own where none is given."""
         made: Any = self.strategy("")
         made = made.inner if isinstance(made, Vote) else made
-        return METHODS[self.method].candidates(*(getattr(made, name) for name in METHODS[self.method].settings))
+        return [getattr(made, name) for name in METHODS[self.method].settings]
+
+    @property
+    def name(self) -> str:
+        """With all numbers: ``beam-2x2``."""
+        return f"{self.method}-{'x'.join(map(str, self._all))}"
+
+    @property
+    def candidates(self) -> tuple[int, int]:
+        """How many grow side by side, and how many whole ones are written at most."""
+        return METHODS[self.method].candidates(*self._all)
 
 
 def parse(name: str) -> Choice:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from logging import ERROR, INFO
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,7 +20,7 @@ from prunus.server.engine import Engine, Job, Running
 from prunus.server.errors import Refusal
 from prunus.server.following import Following
 from prunus.server.live import Live
-from prunus.server.logs import log
+from prunus.server.logs import log, where
 from prunus.server.model_thread import ModelThread
 from prunus.server.settings import Settings
 from prunus.server.trees import Trees, shown
@@ -114,8 +115,10 @@ class Searches:
         self.live.watch(running, event)  # type: ignore[arg-type]
         if running.over and event is None:
             about, took = running.job.about, amounts(running.tree) if running.tree is not None else None
+            failed = running.error if running.state == "failed" else None
             log(
                 "search",
+                INFO if failed is None else ERROR,
                 request_id=about["request_id"],
                 model=about["model"],
                 end=running.state,
@@ -123,6 +126,7 @@ class Searches:
                 waited=round(running.waited, 6),
                 **({"generated": took.generated, "processed": took.processed, "scored": took.scored, "nfe": took.nfe}
                    if took is not None else {}),
+                **(where(failed.__cause__ or failed) if failed is not None else {}),
             )  # fmt: skip
 
     # ---- other routes ----------------------------------------------------------------------------------------------
