@@ -29,7 +29,7 @@ def test_each_is_small_and_has_a_card(name, most):
 
 
 def test_an_unknown_one_is_refused():
-    there = "clip-reward, frame-reward, image-preview-reward, lm, preview-reward, video"
+    there = "clip-reward, frame-reward, image-preview-reward, lm, orm, preview-reward, prm, video"
     with pytest.raises(ModelError, match=f"'audio' does not exist; there are {there}"):
         path("audio")
 
