@@ -29,11 +29,13 @@ PROMPT = "1+2*3=?"
 LINES = ["2*3=6\n", "2*3=5\n", "1+6=7\n", "answer 7\n", "answer 9\n"]
 SLOW = """
 import time
+from pathlib import Path
 from prunus.roles import Reward
 
 class Slow(Reward):
     name = "slow"
     def score(self, contents, prompts):
+        Path("begun").touch()
         time.sleep(float(contents[0]))
         return [1.0] * len(contents)
 """
@@ -69,6 +71,12 @@ class Process:
                 return
             assert time.monotonic() < ends
             time.sleep(0.05)
+
+    def wait_until_begun(self, seconds=60):
+        ends = time.monotonic() + seconds
+        while not (self.log.parent / "begun").exists():
+            assert time.monotonic() < ends
+            time.sleep(0.02)
 
     def end(self, *signals):
         """Its exit code, and the seconds until it ended."""
@@ -188,7 +196,7 @@ def test_sigterm_finishes_what_runs_and_exits_with_0(slow_server):
     process = slow_server()
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask, process, 2.0)
-        time.sleep(0.7)
+        process.wait_until_begun()
         code, seconds = process.end(signal.SIGTERM)
         assert asked.result().json()["data"][0]["score"] == 1.0
     assert code == 0 and seconds < 20
@@ -199,7 +207,7 @@ def test_what_does_not_finish_in_time_is_told_so_and_does_not_hold_the_process(s
     process = slow_server("--limit", "drain_seconds=1")
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask, process, 50.0)
-        time.sleep(0.7)
+        process.wait_until_begun()
         code, seconds = process.end(signal.SIGTERM)
         assert asked.result().status_code == 503 and asked.result().json()["error"]["code"] == "draining"
     assert code == 0 and seconds < 30
@@ -232,7 +240,7 @@ def test_a_second_interrupt_ends_it_at_once(slow_server):
     process = slow_server()
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask, process, 50.0)
-        time.sleep(0.7)
+        process.wait_until_begun()
         process.process.send_signal(signal.SIGINT)
         time.sleep(1.0)
         code, seconds = process.end(signal.SIGINT)
