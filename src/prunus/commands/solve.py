@@ -266,7 +266,7 @@ def _draw(path: Path, methods: Mapping[str, Sequence[Point]]) -> None:
         rising = sorted(points, key=lambda p: p.cost)
         curves.append(Curve(name, [p.accuracy for p in rising], [p.cost for p in rising]))
     title = "tokens for a problem, the reward's included"
-    write_curves(path, curves[:8], "accuracy", title, bands=len(curves) <= 4)
+    write_curves(path, curves[:10], "accuracy", title, bands=len(curves) <= 4)
 
 
 def print_solved(result: Mapping[str, Any], quiet: bool) -> None:

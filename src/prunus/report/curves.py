@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from prunus.errors import require
 from prunus.report.chart import _nice
 from prunus.report.media import write_png
 
 PAPER, INK, FAINT, GRID = (255, 255, 255), (32, 32, 40), (96, 96, 108), (226, 226, 232)
 COLOURS = (
     (40, 100, 200), (214, 96, 30), (30, 140, 80), (150, 70, 170), (110, 110, 120), (190, 40, 60), (20, 150, 170),
-    (140, 110, 20),
+    (140, 110, 20), (230, 120, 170), (60, 60, 70),
 )  # fmt: skip
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 480, 80, 24, 56, 64
 MARKED = 8  # points of a curve, at most, that are marked; a single one has no line
@@ -46,8 +47,10 @@ class Curve:
 
 
 def write_curves(path: str | Path, curves: Sequence[Curve], y_title: str, x_title: str, *, bands: bool = True) -> None:
-    """Draw the curves, at most eight, to a PNG file; many are easier to tell apart without ``bands``."""
+    """Draw the curves to a PNG file; many are easier to tell apart without ``bands``. SettingError for more than ten."""
     from PIL import Image, ImageDraw
+
+    require(len(curves) <= len(COLOURS), "curves", len(curves), f"at most {len(COLOURS)}, that each has a colour")
 
     low = (lambda v: v.low) if bands else (lambda v: v.mean)
     high = (lambda v: v.high) if bands else (lambda v: v.mean)
@@ -77,7 +80,8 @@ def write_curves(path: str | Path, curves: Sequence[Curve], y_title: str, x_titl
         pen.line(middle, colour, 3 * FINE, "curve")
         for x, y in middle if len(middle) <= MARKED else ():
             pen.ellipse((x - 5 * FINE, y - 5 * FINE, x + 5 * FINE, y + 5 * FINE), colour)
-    rows = [curves[:4], curves[4:8]] if len(curves) > 5 else [curves]
+    half = -(-len(curves) // 2)
+    rows = [curves[:half], curves[half:]] if len(curves) > 5 else [curves]
     x, y = float(LEFT * FINE), (22 if len(rows) == 1 else 16) * FINE
     for curve, colour in zip(curves, COLOURS):
         if len(rows) > 1 and curve is rows[1][0]:
