@@ -5,7 +5,7 @@ import pytest
 from prunus.generators.written import Written
 from prunus.reproductions import self_evaluation
 from prunus.reproductions.claim import NOT_HERE, Trial, claim
-from prunus.reproductions.self_evaluation import LED, MOST, OURS, Oracle, gain_kept, told_apart
+from prunus.reproductions.self_evaluation import LED, MOST, OURS, Oracle, gain_kept, told_apart, why
 
 
 def solved(*right, samples=2):
@@ -28,6 +28,15 @@ def test_samples_are_told_apart_within_problems():
     # One problem with three of four pairs in order, one with a tie; one whose samples are all right says nothing.
     assert told_apart([[(0.9, 1), (0.4, 1), (0.5, 0), (0.1, 0)], [(0.2, 1), (0.2, 0)], [(0.7, 1)]]) == 0.625
     assert told_apart([]) == 0.5
+
+
+def test_wrong_samples_that_scatter_about_the_right_ones_are_the_highest_of_many():
+    # Right ones at 0.5; wrong ones 0.3 above and below: no pair is better ordered than by lots.
+    reason = why([[(0.5, 1.0), (0.5, 1.0), (0.8, 0.0), (0.2, 0.0)], [(0.9, 1.0)]])
+    assert reason == (
+        "of a right and a wrong sample of one problem it prefers the right one in 50%; right samples lie 0.000 off the "
+        "right ones' mean s; wrong samples lie 0.300 off the right ones' mean s"
+    )
 
 
 def test_the_oracle_knows_the_chance_of_a_fresh_sample():

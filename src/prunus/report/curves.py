@@ -47,7 +47,7 @@ class Curve:
 
 
 def write_curves(path: str | Path, curves: Sequence[Curve], y_title: str, x_title: str, *, bands: bool = True) -> None:
-    """Draw the curves to a PNG file; many are easier to tell apart without ``bands``. SettingError for more than ten."""
+    """Draw the curves to a PNG file; many are easier to tell apart without ``bands``. SettingError beyond ten."""
     from PIL import Image, ImageDraw
 
     require(len(curves) <= len(COLOURS), "curves", len(curves), f"at most {len(COLOURS)}, that each has a colour")

@@ -115,9 +115,8 @@ def measure(trial: Trial) -> Evidence:
     run("best-of-n", BestOfN(n))
     # A gain that is not there cannot be kept: that there is one comes first.
     gain = _difference(runs, f"best of {MOST}", "one sample")
-    apart = told_apart([[(n.scores[judge.name].value, right(generator.output(n), t.prompt)) for n in t.finished]
-                        for t in many])  # fmt: skip
-    gain = replace(gain, reason=f"of a right and a wrong sample of one problem it prefers the right one in {apart:.0%}")
+    solved = [[(n.scores[judge.name].value, right(generator.output(n), t.prompt)) for n in t.finished] for t in many]
+    gain = replace(gain, reason=why(solved))
     findings = [gain, gain_kept(runs), _difference(runs, OURS, "best-of-n")]
     findings += [_difference(runs, f"best of {MOST}{LED}", "one sample"), gain_kept(runs, LED)]
     settings = {
@@ -139,6 +138,21 @@ def told_apart(problems: Sequence[Sequence[tuple[float, float]]]) -> float:
         if good and bad:
             shares.append(_mean([(a > b) + 0.5 * (a == b) for a in good for b in bad]))
     return _mean(shares) if shares else 0.5
+
+
+def why(problems: Sequence[Sequence[tuple[float, float]]]) -> str:
+    """What makes the best of many samples good or bad, from (s, right) of each problem's samples."""
+    both = [some for some in problems if {verdict for _, verdict in some} == {0.0, 1.0}]
+    off: dict[float, list[float]] = {0.0: [], 1.0: []}
+    for some in both:
+        usual = _mean([s for s, verdict in some if verdict])
+        for s, verdict in some:
+            off[verdict].append(abs(s - usual))
+    spread = "".join(f"; {name} samples lie {_mean(off[kind]):.3f} off the right ones' mean s"
+                     for name, kind in (("right", 1.0), ("wrong", 0.0)) if off[kind])  # fmt: skip
+    return (
+        f"of a right and a wrong sample of one problem it prefers the right one in {told_apart(problems):.0%}{spread}"
+    )
 
 
 def gain_kept(runs: Mapping[str, Solved], led: str = "") -> Finding:
