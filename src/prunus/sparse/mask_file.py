@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +32,8 @@ def save(masks: Mapping[str, Tensor], path: Path, note: Mapping[str, str]) -> No
         reason = getattr(error, "strerror", None) or error
         raise FileError(f"cannot save the masks as {path}: {reason}; choose another place") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def load(path: Path) -> dict[str, Tensor]:
