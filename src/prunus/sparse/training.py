@@ -17,6 +17,7 @@ from torch import nn
 from prunus.errors import SettingError, require
 from prunus.sparse.holding import Hold
 from prunus.sparse.masks import Masks
+from prunus.sparse.rewind import State, snapshot
 from prunus.sparse.task import Evaluation, Task, mixed_seed
 
 
@@ -63,10 +64,12 @@ class Recipe:
 
 @dataclass
 class Training:
-    """What a training did: gradient steps, and (step, evaluation on validation) as often as asked for."""
+    """What a training did: gradient steps, (step, evaluation on validation) as often as asked for, and the state with
+    the best validation score (of equals the first)."""
 
     steps: int = 0
     curve: list[tuple[int, Evaluation]] = field(default_factory=list)
+    best: State | None = None
 
     @property
     def early_stop(self) -> int:
@@ -129,5 +132,8 @@ def train(
             if after_step:
                 after_step(step + 1, hold)
             if every and ((step + 1) % every == 0 or step + 1 == stop):
-                done.curve.append((step + 1, task.evaluate(model, "validation")))
+                seen = task.evaluate(model, "validation")
+                if seen.score > max((before.score for _, before in done.curve), default=-math.inf):
+                    done.best = snapshot(model)
+                done.curve.append((step + 1, seen))
     return done

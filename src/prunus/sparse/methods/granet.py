@@ -12,9 +12,9 @@ and ``SET`` (b only, gradients or at random) are the same composition with other
 must be shown beside: on digits the two tie.
 
 Mended against the published code: the last event hits the target exactly (there it stops one event before), exactly
-round(d N) weights are kept (there k - 1), a floor of one weight a layer, and no event after the last step, which
-nothing could follow. A weight that is dropped and regrown in one event keeps its value, as published (``dropped``).
-The published option to grow by momentum is left out: pruned weights have none, their optimiser state is held at zero.
+round(d N) weights are kept (there k - 1), a floor of one weight a layer, and nothing regrows after the last step, which
+no training follows. A weight that is dropped and regrown in one event keeps its value, as published (``dropped``). The
+published option to grow by momentum is left out: pruned weights have none, their optimiser state is held at zero.
 """
 
 from __future__ import annotations
@@ -98,13 +98,13 @@ class GraNet:
         start, end = (round(share * total) for share in self.window)
 
         def event(step: int, hold: Hold) -> None:
-            if step == total or (step % self.update_every and step != end):
+            if step % self.update_every and step != end:
                 return
             if start <= step <= end and hold.masks.density > self.density:
                 wanted = Cubic(self.initial_density).density((step - start) / (end - start), self.density)
                 if round(wanted * hold.masks.total) < hold.masks.kept:
                     hold.masks = prune(model, hold.masks, wanted, Magnitude(), self.allocation)
-            if self.regrow_rate and step <= self.regrow_until * total:
+            if self.regrow_rate and step <= self.regrow_until * total and step < total:
                 rate = annealed(step / (self.regrow_until * total), self.regrow_rate, self.regrow_floor)
                 weights = hold.masks.weights(model)
                 growth = (
@@ -157,7 +157,7 @@ class GMP(GraNet):
 class RigL(GraNet):
     """RigL (arXiv 1911.11134): ERK masks of the final density from the start; .3 falls to 0 over three quarters."""
 
-    initial_density: float = 0.05
+    initial_density: float = field(init=False, default=1.0)
     regrow_rate: float = 0.3
     regrow_floor: float = 0.0
     regrow_until: float = 0.75
@@ -167,8 +167,8 @@ class RigL(GraNet):
     taxonomy: ClassVar[MethodCard] = replace(GraNet.taxonomy, name="RigL", paper="25 (baseline)", scope="local")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "initial_density", self.density)
         super().__post_init__()
-        require(self.initial_density == self.density, "initial_density", self.initial_density, "the density: it stays")
 
 
 @dataclass(frozen=True)
