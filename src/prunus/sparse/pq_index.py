@@ -11,12 +11,14 @@ round, and pruning would run away. Keep q - p at .3 or more: the exponent explod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from prunus.errors import require
+from prunus.sparse.allocation import Counts
 
 
 def check(p: float, q: float) -> None:
@@ -58,6 +60,42 @@ def sap_counts(count: Tensor, bound: Tensor, gamma: float = 1.0, beta: float = 0
     # A hair's breadth for rounding: a bound that is a whole number must not become the next.
     ratio = gamma * (1 - (bound.double() - 1e-9).ceil() / count.double().clamp_min(1))
     return (count * ratio.clamp(0, beta) + 1e-9).floor().long()
+
+
+@dataclass(frozen=True)
+class PQIndex:
+    """As an allocation: how much each layer, or all together (``over="global"``), keeps after one round of SAP.
+
+    The scores must be magnitudes. ``density`` is ignored: how far pruning goes is what the index says.
+    """
+
+    p: float = 0.5
+    q: float = 1.0
+    eta: float = 0.0
+    gamma: float = 1.0
+    beta: float = 0.9
+    over: str = "layer"
+    floor: int = 1
+
+    def __post_init__(self) -> None:
+        check(self.p, self.q)
+        require(self.eta >= 0, "eta", self.eta, "at least 0")
+        require(self.gamma > 0, "gamma", self.gamma, "positive")
+        require(0 <= self.beta < 1, "beta", self.beta, "from 0 to below 1")
+        require(self.over in ("layer", "global"), "over", self.over, "layer or global")
+
+    def read(self, values: Tensor, mask: Tensor, rows: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """The index I, the bound r and the count to prune, of the whole tensor or of each row."""
+        index = pq_index(values, mask, self.p, self.q, rows)
+        count = mask.flatten(1 if rows else 0).sum(-1)
+        bound = retain_bound(count, index, self.p, self.q, self.eta)
+        return index, bound, sap_counts(count, bound, self.gamma, self.beta)
+
+    def counts(self, scores: Mapping[str, Tensor], kept: Mapping[str, Tensor], density: float = 1.0) -> Counts:
+        if self.over == "layer":
+            return {name: int(kept[name].sum() - self.read(s, kept[name])[2]) for name, s in scores.items()}
+        mask = torch.cat([kept[name].flatten() for name in scores])
+        return int(mask.sum() - self.read(torch.cat([s.flatten() for s in scores.values()]), mask)[2])
 
 
 def phases(indices: Sequence[float], scores: Sequence[float], drop: float = 0.01) -> list[str]:

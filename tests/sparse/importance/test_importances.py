@@ -27,25 +27,49 @@ from prunus.sparse.importance.lamp import lamp
 from prunus.sparse.importance.snip import normalised
 from prunus.sparse.networks import drawn, mlp, residual_mlp
 from prunus.sparse.scope import InRows, channels
+from prunus.testing import check_importance
 
 EVERY = [GraSP(), LAMP(), Magnitude(), Random(), SNIP(), SynFlow(), Taylor(), Wanda()]
 
 
 @pytest.mark.parametrize("importance", EVERY, ids=lambda i: type(i).__name__)
-def test_it_scores_every_weight_and_leaves_the_model_as_it_was(importance):
-    model, task = drawn(lambda: residual_mlp(8, 6, 2, 4), 0), blobs()
-    masks = prune(model, Masks.of(model), 0.5)
-    masks.apply(model)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    scores = importance.scores(model, masks, task)
-    assert {n: s.shape for n, s in scores.items()} == {n: m.shape for n, m in masks.items()}
-    assert all(bool(s.isfinite().all()) and not s.requires_grad for s in scores.values())
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert model.training and all(p.grad is None for p in model.parameters())
-    again = importance.scores(model, masks, task)
-    assert all(torch.equal(s, again[name]) for name, s in scores.items())
-    pruned = prune(model, masks, 0.25, importance, Global(), task=task)
-    assert pruned.within(masks) and pruned.kept == round(0.25 * masks.total)
+def test_it_keeps_the_contract(importance):
+    check_importance(importance)
+
+
+class Noisy:
+    def scores(self, model, masks, task):
+        return {name: torch.rand(mask.shape) for name, mask in masks.items()}
+
+
+class Modal:
+    def scores(self, model, masks, task):
+        return {name: torch.full(mask.shape, float(model.training)) for name, mask in masks.items()}
+
+
+class Careless:
+    def scores(self, model, masks, task):
+        task.loss(model, task.batch(0, 0)).backward()
+        return {name: w.grad.abs() for name, w in masks.weights(model).items()}
+
+
+class Flat:
+    def scores(self, model, masks, task):
+        return {name: torch.ones(mask.numel()) for name, mask in masks.items()}
+
+
+@pytest.mark.parametrize(
+    ("broken", "rule"),
+    [
+        (Noisy(), "random state"),
+        (Modal(), "training mode or not"),
+        (Careless(), "left as they were"),
+        (Flat(), "shape"),
+    ],
+)
+def test_the_check_names_the_rule_that_is_broken(broken, rule):
+    with pytest.raises(AssertionError, match=f"{type(broken).__name__}.*{rule}"):
+        check_importance(broken)
 
 
 @pytest.mark.parametrize("importance", [GraSP(), SNIP(), SynFlow(), Taylor(), Wanda()], ids=lambda i: type(i).__name__)

@@ -5,9 +5,10 @@ import torch
 from small_networks import blobs, with_weights
 
 from prunus.errors import SettingError
-from prunus.sparse import Masks, Recipe
+from prunus.sparse import Masks, Recipe, prune
 from prunus.sparse.methods import SAP
 from prunus.sparse.networks import drawn, mlp
+from prunus.sparse.pq_index import PQIndex
 
 ROWS = [[8, 0.5, 0.25, 0.25], [1, 1, 1, 1], [1, 0, 0, 0]]
 
@@ -35,6 +36,14 @@ def test_masks_shrink_by_exactly_the_counts(scope):
             for name in masks:
                 assert int(masks[name].sum() - new[name].sum()) == int(read.pruned[name])
         masks = new
+
+
+@pytest.mark.parametrize("over", ["layer", "global"])
+def test_as_an_allocation_the_index_composes_with_any_pruning(over):
+    model = drawn(lambda: mlp(8, 20, 4), 0)
+    masks = Masks.of(model)
+    expected, _ = SAP(scope=over, gamma=1.5).prune(weights(model), masks)
+    assert prune(model, masks, 1.0, allocation=PQIndex(gamma=1.5, over=over)) == expected
 
 
 def test_layer_counts_are_the_formula_by_hand():

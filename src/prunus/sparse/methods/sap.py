@@ -22,7 +22,7 @@ from prunus.sparse.exact import keep_largest, largest_in_rows
 from prunus.sparse.masks import Masks
 from prunus.sparse.methods.result import Build, Level, Sparsified
 from prunus.sparse.networks import drawn
-from prunus.sparse.pq_index import check, pq_index, retain_bound, sap_counts
+from prunus.sparse.pq_index import PQIndex
 from prunus.sparse.rewind import rewind, snapshot
 from prunus.sparse.task import Task, mixed_seed
 from prunus.sparse.taxonomy import MethodCard
@@ -70,40 +70,32 @@ class SAP:
     )
 
     def __post_init__(self) -> None:
-        check(self.p, self.q)
         require(self.scope in ("neuron", "layer", "global"), "scope", self.scope, "neuron, layer or global")
         require(self.rounds >= 1, "rounds", self.rounds, "at least 1")
-        require(self.eta >= 0, "eta", self.eta, "at least 0")
-        require(self.gamma > 0, "gamma", self.gamma, "positive")
-        require(0 <= self.beta < 1, "beta", self.beta, "from 0 to below 1")
+        _ = self.allocation  # checks the others
+
+    @property
+    def allocation(self) -> PQIndex:
+        over = "global" if self.scope == "global" else "layer"
+        return PQIndex(self.p, self.q, self.eta, self.gamma, self.beta, over)
 
     def prune(self, weights: dict[str, Tensor], masks: Masks) -> tuple[Masks, SAPStatistics]:
         """One round's masks, from trained weights."""
         scores = {name: weights[name].detach().abs() for name in masks}
         if self.scope == "global":
-            kept = torch.cat([mask.flatten() for mask in masks.values()])
-            whole = self._read(torch.cat([s.flatten() for s in scores.values()]), kept, rows=False)
-            new = keep_largest(scores, masks.kept - int(whole[2]), masks, floor=1)
-            return Masks(new), SAPStatistics(*({"all": found} for found in whole))
-        rows = self.scope == "neuron"
-        read = {name: self._read(s, masks[name], rows) for name, s in scores.items()}
-        if rows:
-            new = {
-                name: largest_in_rows(
-                    s.flatten(1), masks[name].flatten(1).sum(-1) - read[name][2], masks[name].flatten(1), name
-                ).view(s.shape)
-                for name, s in scores.items()
-            }
+            values = torch.cat([s.flatten() for s in scores.values()])
+            read = {"all": self.allocation.read(values, torch.cat([mask.flatten() for mask in masks.values()]))}
         else:
-            new = keep_largest(scores, {n: int(masks[n].sum()) - int(read[n][2]) for n in scores}, masks)
+            read = {n: self.allocation.read(s, masks[n], rows=self.scope == "neuron") for n, s in scores.items()}
+        if self.scope == "neuron":
+            new = {}
+            for name, s in scores.items():
+                mask = masks[name].flatten(1)
+                new[name] = largest_in_rows(s.flatten(1), mask.sum(-1) - read[name][2], mask, name).view(s.shape)
+        else:
+            new = keep_largest(scores, self.allocation.counts(scores, masks), masks, floor=1)
         index, bound, pruned = ({name: found[i] for name, found in read.items()} for i in range(3))
         return Masks(new), SAPStatistics(index, bound, pruned)
-
-    def _read(self, values: Tensor, mask: Tensor, rows: bool) -> tuple[Tensor, Tensor, Tensor]:
-        index = pq_index(values, mask, self.p, self.q, rows)
-        count = mask.flatten(1 if rows else 0).sum(-1)
-        bound = retain_bound(count, index, self.p, self.q, self.eta)
-        return index, bound, sap_counts(count, bound, self.gamma, self.beta)
 
     def run(self, build: Build, task: Task, recipe: Recipe, *, seed: int = 0, every: int = 0) -> SAPFound:
         """``every`` steps the validation set is asked which state is the best (default: four times a training)."""

@@ -45,8 +45,8 @@ def milestones(epochs: int) -> tuple[int, int]:
 
 @dataclass
 class Arm:
-    """One row: test scores by seed, gradient steps a seed (the dense training included where its weights are used),
-    MACs of a row of input, and training MACs in forward passes; ``capped`` if Scratch-B was cut short."""
+    """One line of the table: test scores by seed; of the last seed the gradient steps (dense training included where
+    its weights are used), the MACs of one input, and whether Scratch-B was cut short."""
 
     name: str
     scores: list[float] = field(default_factory=list)
@@ -90,9 +90,7 @@ def compare_arms(
     """
     unknown = set(arms) - set(ARMS)
     require(not unknown, "arms", sorted(unknown), f"of {', '.join(ARMS)}")
-    require(
-        "small_dense_uniform" not in arms or uniform is not None, "uniform", uniform, "given for small_dense_uniform"
-    )
+    require(uniform is not None or "small_dense_uniform" not in arms, "uniform", uniform, "a network, for that arm")
     few = finetune_steps or max(1, recipe.steps // 4)
     short = replace(recipe, steps=few, learning_rate=recipe.learning_rate * finetune_rate, decay=constant)
     table = {name: Arm(name) for name in arms}
@@ -103,29 +101,25 @@ def compare_arms(
         costs = macs(dense, task.example), macs(pruned, task.example, masks)
         long = scratch_budget(recipe.steps, *costs)
         most = long if cap is None else min(long, round(cap * recipe.steps))
-
-        def record(
-            name: str, model: nn.Module, steps: int, cost: float, capped: bool = False, seed: int = seed
-        ) -> None:
-            arm = table[name]
-            arm.scores.append(task.evaluate(model, split).score)
-            arm.steps, arm.macs, arm.capped = steps, cost, capped
-
-        for name in arms:
+        shape = partial(fresh, pruned) if masks is None else build  # what draws the pruned architecture anew
+        # arm: what draws its network (None: the pruned one as it is), its masks, its recipe
+        plans = {
+            "finetune": (None, masks, short),
+            "finetune_full_lr": (None, masks, recipe),
+            "scratch_E": (shape, masks, recipe),
+            "scratch_B": (shape, masks, replace(recipe, steps=most)),
+            "small_dense_uniform": (uniform, None, recipe),
+        }
+        for name, arm in table.items():
             if name == "dense":
-                record(name, dense, recipe.steps, costs[0])
-                continue
-            if name.startswith("finetune"):
-                model, used, before = copy.deepcopy(pruned), short if name == "finetune" else recipe, recipe.steps
+                model, kept, arm.steps = dense, None, recipe.steps
             else:
-                source = (
-                    uniform if name == "small_dense_uniform" else build if masks is not None else partial(fresh, pruned)
-                )
-                assert source is not None
-                model, before = drawn(source, mixed_seed(seed, 2 + ARMS.index(name))), 0
-                used = replace(recipe, steps=most) if name == "scratch_B" else recipe
-            kept = None if name == "small_dense_uniform" else masks
-            done = train(model, task, used, order=mixed_seed(seed, 1), masks=kept)
-            cost = macs(model, task.example, kept)
-            record(name, model, before + done.steps, cost, name == "scratch_B" and most < long)
+                source, kept, used = plans[name]
+                own_seed = mixed_seed(seed, 2 + ARMS.index(name))
+                model = drawn(source, own_seed) if source else copy.deepcopy(pruned)
+                done = train(model, task, used, order=mixed_seed(seed, 1), masks=kept)
+                arm.steps = done.steps + (0 if source else recipe.steps)
+            arm.scores.append(task.evaluate(model, split).score)
+            arm.macs = macs(model, task.example, kept)
+            arm.capped = name == "scratch_B" and most < long
     return table
