@@ -8,7 +8,7 @@ from torch import nn
 from prunus.sparse import Masks, Recipe, train
 from prunus.sparse.batch_norm import recompute_statistics
 from prunus.sparse.macs import macs, macs_by_module, parameters
-from prunus.sparse.networks import drawn, mlp, residual_mlp
+from prunus.sparse.networks import conv_net, drawn, mlp, residual_mlp, resnet
 
 CARDS = [((64, 256, 128, 10), 50_432), ((64, 26, 13, 10), 2_132), ((64, 25, 12, 10), 2_020)]
 
@@ -27,6 +27,12 @@ def test_convolutions_and_attention():
             return torch.softmax(x @ x.transpose(1, 2), -1) @ x
 
     assert macs(Attention(), torch.zeros(1, 7, 8)) == 2 * 7 * 7 * 8
+
+
+def test_small_conv_nets_have_the_macs_of_their_shapes():
+    assert macs(conv_net((4, 6), size=8), torch.zeros(1, 1, 8, 8)) == 64 * 9 * (4 + 4 * 6) + 6 * 16 * 10
+    blocks = 64 * 9 * (8 + 8 * 8 * 2) + 16 * (9 * (8 * 16 + 16 * 16) + 8 * 16) + 4 * (9 * (16 * 32 + 32 * 32) + 16 * 32)
+    assert macs(resnet(8, 1), torch.zeros(1, 1, 8, 8)) == blocks + 320
 
 
 def test_masked_layers_count_by_their_density():

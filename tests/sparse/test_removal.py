@@ -7,7 +7,7 @@ from torch import nn
 
 from prunus.errors import ModelError
 from prunus.sparse import Masks, Recipe, train
-from prunus.sparse.networks import drawn, mlp
+from prunus.sparse.networks import drawn, mlp, resnet
 from prunus.sparse.removal import redraw, remove_channels
 
 pytest.importorskip("torch_pruning")
@@ -89,3 +89,17 @@ def test_redrawing_changes_every_weight_and_no_shape():
 
     with pytest.raises(ModelError, match="give a function"):
         redraw(Bare())
+
+
+def test_a_resnets_block_loses_inner_channels_and_computes_the_same():
+    model = drawn(lambda: resnet(4, 2), 0).eval()
+    names = [n for n in Masks.of(model) if n.endswith("first.weight")]
+    masks = without_rows(Masks.of(model), {name: [0, 2] for name in names})
+    x = torch.randn(3, 1, 8, 8)
+    smaller = remove_channels(model, masks, x)
+    masks.apply(model)
+    for block in model.blocks:
+        block.norm1.weight.data[[0, 2]] = 0
+        block.norm1.bias.data[[0, 2]] = 0
+    assert torch.allclose(smaller(x), model(x), atol=1e-5)
+    assert [block.first.out_channels for block in smaller.blocks] == [2, 2, 6, 6, 14, 14]

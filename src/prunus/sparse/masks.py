@@ -91,7 +91,7 @@ class Masks(Mapping[str, Tensor]):
 
     @property
     def density(self) -> float:
-        return self.kept / self.total
+        return self.kept / self.total if self.total else 1.0
 
     def counts(self) -> dict[str, int]:
         """How many weights are kept, by name."""

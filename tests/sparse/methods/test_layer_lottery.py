@@ -10,7 +10,7 @@ from prunus.sparse import Masks, Recipe
 from prunus.sparse.importance import SNIP, GraSP, Random
 from prunus.sparse.methods import LayerLottery
 from prunus.sparse.methods.layer_lottery import carbon, drop_blocks, lowest, removable_blocks, saved, score_blocks
-from prunus.sparse.networks import ResidualBlock, drawn, residual_mlp
+from prunus.sparse.networks import ResidualBlock, drawn, residual_mlp, resnet
 
 
 def build():
@@ -47,6 +47,14 @@ def test_projections_plain_layers_and_on_wish_neighbours_of_a_change_of_shape_st
     assert removable_blocks(model, x, ban_neighbours=True) == ["6"]
     longer = nn.Sequential(*model[:4], ResidualBlock(6), *model[4:])
     assert removable_blocks(longer, x) == ["2", "3", "4", "6", "7"]
+
+
+def test_a_resnets_first_blocks_of_a_stage_stay():
+    model, x = drawn(lambda: resnet(4, 3), 0), torch.randn(2, 1, 8, 8)
+    assert removable_blocks(model, x) == [f"blocks.{i}" for i in (0, 1, 2, 4, 5, 7, 8)]
+    assert removable_blocks(model, x, ban_neighbours=True) == [f"blocks.{i}" for i in (0, 1, 8)]
+    shorter = drop_blocks(model, ["blocks.1", "blocks.8"])
+    assert shorter(x).shape == (2, 10) and len(shorter.blocks) == 7
 
 
 def test_transformer_layers_can_go():

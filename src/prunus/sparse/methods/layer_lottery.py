@@ -39,7 +39,8 @@ from prunus.sparse.training import Recipe, train
 def removable_blocks(model: nn.Module, example: Any, ban_neighbours: bool = False) -> list[str]:
     """Names of the blocks in ``Sequential``s and ``ModuleList``s that can be taken out, in the order they are run.
 
-    ``ban_neighbours`` also spares those next to a block that changes the shape (the paper does; off by default).
+    ``ban_neighbours`` also spares those next to one of their container that changes the shape (the paper does; off by
+    default).
     """
     candidates = {
         f"{name}.{key}" if name else key: child
@@ -77,8 +78,13 @@ def removable_blocks(model: nn.Module, example: Any, ban_neighbours: bool = Fals
         if not any(name.startswith(f"{block}.") for block in can_go if block not in holds_others)
         if not any(block.startswith(f"{name}.") for block in can_go)
     ]
-    changes = [i for i, (_, _, changed) in enumerate(line) if changed]
-    near = {i + d for i in changes for d in (-1, 1)} if ban_neighbours else set()
+    homes = [name.rpartition(".")[0] for name, _, _ in line]
+    near = {
+        i + d
+        for i, (_, _, changed) in enumerate(line)
+        for d in (-1, 1)
+        if ban_neighbours and changed and 0 <= i + d < len(line) and homes[i] == homes[i + d]
+    }
     return [name for i, (name, removable, _) in enumerate(line) if removable and i not in near]
 
 

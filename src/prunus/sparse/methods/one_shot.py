@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 
 from prunus.errors import require
 from prunus.sparse.allocation import Allocation, Global
-from prunus.sparse.importance import Importance, Magnitude
+from prunus.sparse.batch_norm import recompute_statistics
+from prunus.sparse.importance import LAMP, SNIP, GraSP, Importance, Magnitude, Random, SynFlow, Taylor, Wanda
 from prunus.sparse.masks import Masks
 from prunus.sparse.methods.result import Build, Level, Sparsified
 from prunus.sparse.networks import drawn
 from prunus.sparse.prune import prune, prune_in_rounds
 from prunus.sparse.rewind import rewind, snapshot
-from prunus.sparse.scope import Scope, Weights
+from prunus.sparse.scope import NofM, Scope, Units, Weights
 from prunus.sparse.task import Task, mixed_seed
 from prunus.sparse.taxonomy import MethodCard
 from prunus.sparse.training import Recipe, constant, train
@@ -47,16 +48,20 @@ class OneShot:
 
     @property
     def taxonomy(self) -> MethodCard:
-        """Of magnitude; other importances change the criterion and say what data they read."""
-        named = type(self.importance).__name__
-        gradient = named in ("SNIP", "GraSP", "Taylor", "SynFlow", "Wanda")
+        """Follows from the parts: what is scored when, and what is pruned as one."""
+        gradient = isinstance(self.importance, SNIP | GraSP | SynFlow | Taylor | Wanda)
+        free = isinstance(self.importance, Magnitude | LAMP | Random | SynFlow)
+        speedup, granularity = {NofM: ("semi_structured", "W"), Units: ("structured", "N")}.get(
+            type(self.scope), ("unstructured", "W")
+        )
         return MethodCard(
-            f"one-shot {named}",
+            f"one-shot {type(self.importance).__name__}",
             "baseline",
-            frozenset({"unstructured"}),
+            frozenset({speedup}),
             "before_training" if self.at == "init" else "after_training",
             criteria=frozenset({"sensitivity" if gradient else "magnitude"}),
-            data="driven" if gradient and named != "SynFlow" else "free",
+            granularity=frozenset({granularity}),
+            data="free" if free else "driven",
             weights="init" if self.at == "init" else "pretrained",
             retrain="none" if self.at == "init" else self.retrain,
             scope="global" if isinstance(self.allocation, Global) else "local",
@@ -88,4 +93,6 @@ class OneShot:
                 decay=constant,
             )
             steps += train(model, task, tune, order=order, masks=masks, every=every).steps
+        else:
+            recompute_statistics(model, task)
         return Sparsified(model, masks, steps, [Level(masks, task.evaluate(model, "validation"), steps)])
