@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -70,22 +71,17 @@ def removable_blocks(model: nn.Module, example: Any, ban_neighbours: bool = Fals
         for handle in handles:
             handle.remove()
     can_go = [name for name, removable, _ in seen if removable]
-    holds_others = {name for name in can_go if any(other.startswith(f"{name}.") for other in can_go)}
-    # What is run one after the other: without the insides of blocks, and without what only holds blocks.
-    line = [
-        (name, removable, changed)
-        for name, removable, changed in seen
-        if not any(name.startswith(f"{block}.") for block in can_go if block not in holds_others)
-        if not any(block.startswith(f"{name}.") for block in can_go)
+    siblings: dict[str, list[tuple[str, bool]]] = {}
+    for name, _, changed in seen:
+        siblings.setdefault(name.rpartition(".")[0], []).append((name, changed))
+    pairs = [pair for line in siblings.values() for pair in pairwise(line)]
+    near = {a for (a, _), (_, changed) in pairs if changed} | {b for (_, changed), (b, _) in pairs if changed}
+    return [
+        name
+        for name in can_go
+        if not any(other.startswith(f"{name}.") for other in can_go)  # it only holds blocks
+        if not (ban_neighbours and name in near)
     ]
-    homes = [name.rpartition(".")[0] for name, _, _ in line]
-    near = {
-        i + d
-        for i, (_, _, changed) in enumerate(line)
-        for d in (-1, 1)
-        if ban_neighbours and changed and 0 <= i + d < len(line) and homes[i] == homes[i + d]
-    }
-    return [name for i, (name, removable, _) in enumerate(line) if removable and i not in near]
 
 
 def _is_identity_at_zero(block: nn.Module, inputs: tuple, named: dict, x: Tensor) -> bool:
