@@ -1,6 +1,6 @@
 """The published methods: each a short composition of the parts, with its paper's defaults.
 
-``METHODS`` is the table: a name for the command line -> the class. Each has ``taxonomy``, a ``MethodCard``, and
+``METHODS`` is the table: a name for the command line -> the class. An instance has ``taxonomy``, a ``MethodCard``, and
 ``run(build, task, recipe, seed=0, every=0) -> Sparsified``.
 """
 

@@ -60,7 +60,7 @@ class GraNet:
     allocation: Allocation = field(default_factory=Global)
     exclude: tuple[str, ...] = ()
 
-    taxonomy: ClassVar[MethodCard] = MethodCard(
+    card: ClassVar[MethodCard] = MethodCard(
         "GraNet",
         "25",
         frozenset({"unstructured"}),
@@ -85,6 +85,11 @@ class GraNet:
         require(0 <= self.regrow_until <= 1, "regrow_until", self.regrow_until, "a share of the training")
         require(self.growth in ("gradient", "random"), "growth", self.growth, "gradient or random")
         require(self.dropped in DROPPED, "dropped", self.dropped, ", ".join(DROPPED))
+
+    @property
+    def taxonomy(self) -> MethodCard:
+        layered = self.initial_density == self.density or not isinstance(self.allocation, Global)
+        return replace(self.card, scope="local" if layered else "global")
 
     def first_masks(self, model: nn.Module, seed: int) -> Masks:
         """All kept, or random ERK masks of ``initial_density``."""
@@ -143,8 +148,8 @@ class GMP(GraNet):
 
     regrow_rate: float = 0.0
 
-    taxonomy: ClassVar[MethodCard] = replace(
-        GraNet.taxonomy,
+    card: ClassVar[MethodCard] = replace(
+        GraNet.card,
         name="GMP",
         paper="25 (baseline)",
         criteria=frozenset({"magnitude"}),
@@ -164,7 +169,7 @@ class RigL(GraNet):
     update_every: int = 100
     dropped: str = "zero"
 
-    taxonomy: ClassVar[MethodCard] = replace(GraNet.taxonomy, name="RigL", paper="25 (baseline)", scope="local")
+    card: ClassVar[MethodCard] = replace(GraNet.card, name="RigL", paper="25 (baseline)")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "initial_density", self.density)
@@ -177,4 +182,4 @@ class SET(RigL):
 
     growth: str = "random"
 
-    taxonomy: ClassVar[MethodCard] = replace(RigL.taxonomy, name="SET", criteria=frozenset({"magnitude"}), data="free")
+    card: ClassVar[MethodCard] = replace(RigL.card, name="SET", criteria=frozenset({"magnitude"}), data="free")

@@ -26,7 +26,7 @@ class IMPRewinding(LotteryTicket):
 
     rewind_to: int = 500
 
-    taxonomy: ClassVar[MethodCard] = replace(LotteryTicket.taxonomy, name="IMP with rewinding", paper="26")
+    card: ClassVar[MethodCard] = replace(LotteryTicket.card, name="IMP with rewinding", paper="26")
 
 
 def choose_rewind(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -146,7 +146,7 @@ class LayerLottery:
     rewind_to: int = 0
     ban_neighbours: bool = False
 
-    taxonomy: ClassVar[MethodCard] = MethodCard(
+    card: ClassVar[MethodCard] = MethodCard(
         "layer lottery",
         "10",
         frozenset({"structured"}),
@@ -165,6 +165,12 @@ class LayerLottery:
         require(self.rewind_to >= 0, "rewind_to", self.rewind_to, "a step, at least 0")
         if self.at == "init" and self.rewind_to:
             raise SettingError("rewind_to is for at='trained': at initialisation there is nothing to go back to")
+
+    @property
+    def taxonomy(self) -> MethodCard:
+        if self.at == "init":
+            return self.card
+        return replace(self.card, when="after_training", weights="pretrained", retrain="rewind")
 
     def run(self, build: Build, task: Task, recipe: Recipe, *, seed: int = 0, every: int = 0) -> LayersFound:
         model, steps = drawn(build, seed), 0

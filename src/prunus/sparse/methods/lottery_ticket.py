@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -57,7 +57,7 @@ class LotteryTicket:
     count: str = "exact"
     exclude: tuple[str, ...] = ()
 
-    taxonomy: ClassVar[MethodCard] = MethodCard(
+    card: ClassVar[MethodCard] = MethodCard(
         "lottery ticket",
         "12",
         frozenset({"unstructured"}),
@@ -77,6 +77,11 @@ class LotteryTicket:
         Remaining(self.rates)
         one_rate = not isinstance(self.rates, Mapping)
         require(self.scope == "layer" or one_rate, "rates", self.rates, "one number when the scope is global")
+
+    @property
+    def taxonomy(self) -> MethodCard:
+        scope = "local" if self.scope == "layer" else "global"
+        return replace(self.card, scope=scope, iterative=self.rounds > 1)
 
     @classmethod
     def published_google(cls, **changes: object) -> LotteryTicket:

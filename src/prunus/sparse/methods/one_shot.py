@@ -23,6 +23,8 @@ from prunus.sparse.task import Task, mixed_seed
 from prunus.sparse.taxonomy import MethodCard
 from prunus.sparse.training import Recipe, constant, train
 
+RETRAIN = ("none", "finetune", "rewind", "scratch")
+
 
 @dataclass(frozen=True)
 class OneShot:
@@ -42,7 +44,7 @@ class OneShot:
     def __post_init__(self) -> None:
         require(0 < self.density < 1, "density", self.density, "above 0 and below 1")
         require(self.at in ("init", "trained"), "at", self.at, "init or trained")
-        require(self.retrain in ("none", "finetune", "rewind"), "retrain", self.retrain, "none, finetune or rewind")
+        require(self.retrain in RETRAIN, "retrain", self.retrain, ", ".join(RETRAIN))
         require(self.finetune_rate > 0, "finetune_rate", self.finetune_rate, "a positive share of the learning rate")
         require(self.rounds >= 1, "rounds", self.rounds, "at least 1")
 
@@ -83,7 +85,9 @@ class OneShot:
         order = mixed_seed(seed, 1)
         if self.at == "trained" and self.retrain == "rewind":
             rewind(model, initial, masks)
-        if self.at == "init" or self.retrain == "rewind":
+        if self.at == "trained" and self.retrain == "scratch":
+            model = drawn(build, mixed_seed(seed, 2))  # a seed of its own: the dense one would make it a lottery ticket
+        if self.at == "init" or self.retrain in ("rewind", "scratch"):
             steps += train(model, task, recipe, order=order, masks=masks, every=every).steps
         elif self.retrain == "finetune":
             tune = replace(

@@ -11,7 +11,7 @@ scope, which is worse than both others at small densities. Here the validation s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -58,7 +58,7 @@ class SAP:
     beta: float = 0.9
     exclude: tuple[str, ...] = ()
 
-    taxonomy: ClassVar[MethodCard] = MethodCard(
+    card: ClassVar[MethodCard] = MethodCard(
         "SAP",
         "48",
         frozenset({"unstructured"}),
@@ -73,6 +73,10 @@ class SAP:
         require(self.scope in ("neuron", "layer", "global"), "scope", self.scope, "neuron, layer or global")
         require(self.rounds >= 1, "rounds", self.rounds, "at least 1")
         _ = self.allocation  # checks the others
+
+    @property
+    def taxonomy(self) -> MethodCard:
+        return replace(self.card, scope="global" if self.scope == "global" else "local")
 
     @property
     def allocation(self) -> PQIndex:
