@@ -75,6 +75,9 @@ def test_a_head_is_rows_of_query_key_value_and_columns_of_the_output():
     for name in "qkv":
         assert kept[f"{name}.weight"].any(-1).tolist() == [True, True, False, False, True, True]
     assert kept["o.weight"].any(0).tolist() == [True, True, False, False, True, True]
+    shared = Masks({**masks, "k.weight": masks["k.weight"][:2]})
+    with pytest.raises(SettingError, match="share keys"):
+        heads({"attention": (["q.weight", "k.weight"], "o.weight")}, shared, width=2)
     with pytest.raises(SettingError, match="divisor of 6"):
         heads({"attention": (["q.weight"], "o.weight")}, masks, width=4)
 

@@ -47,7 +47,7 @@ class InRows:
         new = {}
         for name, s in scores.items():
             rows, among = s.flatten(1), masks[name].flatten(1)
-            keep = torch.minimum(among.sum(-1), torch.tensor(max(1, round(counts[name] / len(rows)))))
+            keep = among.sum(-1).clamp(max=max(1, round(counts[name] / len(rows))))
             new[name] = largest_in_rows(rows, keep, among, name).view(s.shape)
         return Masks(new)
 
@@ -141,6 +141,11 @@ def heads(attentions: Mapping[str, tuple[Sequence[str], str]], masks: Masks, wid
     for layer, (inputs, output) in attentions.items():
         size = masks[output].shape[1]
         require(size % width == 0, "width", width, f"a divisor of {size}, the inputs of {output}")
+        if odd := [name for name in inputs if len(masks[name]) != size]:
+            raise SettingError(
+                f"{odd[0]} has {len(masks[odd[0]])} rows, {output} {size} inputs: heads that share keys and values "
+                "cannot be pruned one by one"
+            )
         parts = [slice(start, start + width) for start in range(0, size, width)]
         groups[layer] = [{**dict.fromkeys(inputs, (part,)), output: (slice(None), part)} for part in parts]
     return Units(groups, reduce)

@@ -99,12 +99,14 @@ def train(
     masks: Masks | None = None,
     optimiser: torch.optim.Optimizer | None = None,
     every: int = 0,
+    before_step: Callable[[int, Hold], None] | None = None,
     after_step: Callable[[int, Hold], None] | None = None,
 ) -> Training:
     """Train ``model`` in place from step ``start`` to ``stop`` (default: the recipe's end) with data order ``order``.
 
-    ``masks`` are held (weights and optimiser state, never ``.grad``). ``after_step(steps done, hold)`` runs after each
-    step while the gradients of its batch are intact, and may set ``hold.masks``. ``every`` n steps, and at the end,
+    ``masks`` are held (weights and optimiser state, never ``.grad``). ``before_step(steps done, hold)`` runs when the
+    gradients of the batch are there and the weights are still those that they were taken at; ``after_step`` after the
+    step, with the gradients intact, and may set ``hold.masks``. ``every`` n steps, and at the end,
     validation is evaluated. Raises SettingError if the loss is not a number.
     """
     stop = recipe.steps if stop is None else stop
@@ -127,6 +129,8 @@ def train(
                     f"try a smaller learning_rate than {recipe.learning_rate}"
                 )
             loss.backward()
+            if before_step:
+                before_step(step, hold)
             optimiser.step()
             done.steps += 1
             if after_step:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call
 
 from prunus.errors import ModelError, SettingError
-from prunus.sparse import Masks, prune, prune_in_rounds
+from prunus.sparse import Masks, Recipe, prune, prune_in_rounds, train
 from prunus.sparse.allocation import Global, Uniform
 from prunus.sparse.importance import (
     LAMP,
@@ -234,6 +234,18 @@ def test_movement_has_the_cards_sum():
         model.layer.weight.grad = torch.tensor([gradient])
         movement.observe(model, masks)
     assert movement.scores(model, masks)["layer.weight"].tolist() == [pytest.approx([-0.86, -0.29])]
+    model, task, movement = drawn(lambda: mlp(8, 6, 4), 0), blobs(), Movement()
+    masks, expected = Masks.of(model), {}
+
+    def watch(step, hold):
+        movement.observe(model, masks)
+        for name, weight in masks.weights(model).items():
+            expected[name] = expected.get(name, 0) - weight.grad.clone() * weight.detach().clone()
+
+    train(model, task, Recipe(5, 0.01), before_step=watch)
+    assert all(torch.equal(s, expected[name]) for name, s in movement.scores(model, masks).items())
+    model = Linear(1, -1)
+    masks = Masks.of(model)
     with pytest.raises(SettingError, match="observed no"):
         Movement().scores(model, masks)
 

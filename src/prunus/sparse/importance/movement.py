@@ -1,6 +1,7 @@
 """Movement (arXiv 2005.07683): -sum over steps of g w: weights that training moves away from zero are kept.
 
-It remembers: call ``observe`` after each backward pass of the (fine-)tuning, e.g. from ``train``'s ``after_step``.
+It remembers: call ``observe`` after each backward pass of the (fine-)tuning, before the weights move, as ``train``'s
+``before_step`` does: ``train(..., before_step=lambda step, hold: movement.observe(model, masks))``.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from torch import nn
 from prunus.errors import SettingError
 from prunus.sparse.importance.importance import Scores
 from prunus.sparse.masks import Masks
-from prunus.sparse.scope import Units
+from prunus.sparse.scope import Unit, Units
 from prunus.sparse.task import Task
 
 
@@ -33,12 +33,22 @@ class RewardDrop:
     def scores(self, model: nn.Module, masks: Masks, task: Task | None = None) -> Scores:
         whole = float(self.reward(model))
         scores = {name: torch.zeros(w.shape, device=w.device) for name, w in masks.weights(model).items()}
-        for group, units in self.units.groups.items():
-            for place, unit in enumerate(units):
-                gone = torch.zeros(len(units), dtype=torch.bool)
-                gone[place] = True
-                with self.units.without(masks, {group: gone}).virtual(model):
-                    drop = whole - float(self.reward(model))
+        for units in self.units.groups.values():
+            for unit in units:
+                drop = whole - self._without(model, unit)
                 for name, index in unit.items():
                     scores[name][index] = drop
         return scores
+
+    @torch.no_grad()
+    def _without(self, model: nn.Module, unit: Unit) -> float:
+        """The reward with the unit at zero; its values are back afterwards."""
+        parameters = dict(model.named_parameters())
+        values = {name: parameters[name][index].clone() for name, index in unit.items()}
+        try:
+            for name, index in unit.items():
+                parameters[name][index] = 0
+            return float(self.reward(model))
+        finally:
+            for name, index in unit.items():
+                parameters[name][index] = values[name]
