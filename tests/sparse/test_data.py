@@ -38,6 +38,12 @@ def test_idx_files_become_a_task(tmp_path, zipped):
             assert torch.equal(x, torch.tensor(images[int(y)][None] / 255).float())
 
 
+def test_examples_move_to_a_device():
+    x, y = torch.zeros(3, 2), torch.zeros(3).long()
+    moved = Examples((x, y), (x, y), (x, y), batch_size=2).to("meta")
+    assert moved.test[0].device.type == "meta" and moved.batch_size == 2
+
+
 def test_bad_files_and_sizes_say_so(tmp_path):
     (tmp_path / "text").write_text("hello")
     with pytest.raises(FileError, match="not an idx"):

@@ -39,6 +39,12 @@ def test_weights_are_prunable_biases_norms_and_embeddings_are_not():
     assert set(Masks.of(model, exclude=["attention.*", "head.weight"])) == {"conv.weight"}
 
 
+def test_a_head_that_is_tied_to_an_embedding_is_not_pruned():
+    model = nn.ModuleDict({"head": nn.Linear(4, 5, bias=False), "body": nn.Linear(4, 4), "embed": nn.Embedding(5, 4)})
+    model["head"].weight = model["embed"].weight
+    assert set(prunable(model)) == {"body.weight"}
+
+
 def test_a_pattern_that_matches_nothing_and_a_model_without_weights_are_errors():
     with pytest.raises(SettingError, match=r"'fc9\.\*' matches none.*0\.weight"):
         Masks.of(mlp(4, 2), exclude=["fc9.*"])

@@ -24,16 +24,16 @@ _NOT_PRUNED = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm)
 
 
 def prunable(model: nn.Module, exclude: Iterable[str] = ()) -> dict[str, nn.Parameter]:
-    """The weights that may be pruned, by name: of two dimensions or more, not of embeddings or norms.
+    """The weights that may be pruned, by name: of two dimensions or more, not of (or tied to) embeddings or norms.
 
     ``exclude`` are shell patterns of names (``"fc3.*"``). Raises SettingError for one that names no such weight, or if
     nothing is left.
     """
+    spared = {id(p) for m in model.modules() if isinstance(m, _NOT_PRUNED) for p in m.parameters(recurse=False)}
     weights = {
         name: weight
         for name, weight in model.named_parameters()
-        if weight.ndim >= 2 and "weight" in name.rpartition(".")[2]
-        if not isinstance(model.get_submodule(name.rpartition(".")[0]), _NOT_PRUNED)
+        if weight.ndim >= 2 and "weight" in name.rpartition(".")[2] and id(weight) not in spared
     }
     for pattern in exclude:
         matched = fnmatch.filter(weights, pattern)

@@ -6,7 +6,7 @@ Anything with these four members is a ``Task``; ``Examples`` is the usual one, l
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -66,6 +66,11 @@ class Examples:
             inputs, targets = getattr(self, name)
             require(len(inputs) == len(targets) > 0, name, (len(inputs), len(targets)), "as many targets as inputs")
         require(1 <= self.batch_size <= len(self.train[0]), "batch_size", self.batch_size, "from 1 to the examples")
+
+    def to(self, device: torch.device | str) -> Examples:
+        """The same examples on another device, where the model is."""
+        parts = {name: tuple(t.to(device) for t in getattr(self, name)) for name in ("train", "validation", "test")}
+        return replace(self, **parts)  # type: ignore[arg-type]
 
     @property
     def example(self) -> Tensor:
