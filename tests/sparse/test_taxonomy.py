@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from prunus.errors import SettingError
-from prunus.sparse.importance import SNIP
+from prunus.sparse.importance import SNIP, Random
 from prunus.sparse.methods import METHODS, LayerLottery, LotteryTicket, OneShot
+from prunus.sparse.scope import NofM, Units
 from prunus.sparse.taxonomy import CRITERIA, FUSION, LEARN, PAIRS, SPEEDUP, TAGS, WHEN, clean_pairs, contrast, query
 
 
@@ -48,6 +49,15 @@ def test_only_the_layer_lottery_is_structured_before_training():
     assert LayerLottery().taxonomy.universal and not LotteryTicket().taxonomy.universal
     with pytest.raises(SettingError, match="colour"):
         query(cards, colour="red")
+
+
+def test_one_shots_card_follows_from_its_parts():
+    random = OneShot(importance=Random(), at="init").taxonomy
+    assert random.criteria == {"chance"} and random.data == "free" and random.when == "before_training"
+    assert OneShot(importance=SNIP()).taxonomy.data == "driven" and OneShot().taxonomy.kind == {"train_prune_finetune"}
+    sparse = OneShot(scope=NofM()).taxonomy
+    assert sparse.speedup == {"semi_structured"} and not sparse.universal
+    assert OneShot(scope=Units({}), retrain="scratch").taxonomy.universal
 
 
 def test_clean_pairs_are_those_that_differ_in_the_pairs_fields_alone():

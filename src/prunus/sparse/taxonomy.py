@@ -16,7 +16,13 @@ from prunus.errors import SettingError, require
 
 SPEEDUP = {"unstructured": "S.unstr", "semi_structured": "S.semi", "structured": "S.struct"}
 WHEN = {"before_training": "W.pbt", "during_training": "W.pdt", "after_training": "W.pat", "run_time": "W.run"}
-CRITERIA = {"magnitude": "C.mag", "lp_norm": "C.norm", "sensitivity": "C.sens", "loss_change": "C.loss"}
+CRITERIA = {
+    "magnitude": "C.mag",
+    "lp_norm": "C.norm",
+    "sensitivity": "C.sens",
+    "loss_change": "C.loss",
+    "chance": "C.rand",  # not the survey's: the random baseline
+}
 LEARN = {
     "sparsity_regularization": "L.reg",
     "meta_learning": "L.meta",

@@ -2,7 +2,8 @@
 
 ``scores(model, masks, task)`` returns a tensor of the weight's shape for each name in ``masks``. The pruned weights of
 ``model`` are zero when it is called; what it returns for them is not read by pruning. It leaves the model as it was.
-``task`` is None where there are no data; an importance that needs them then raises SettingError.
+``task`` is None where there are no data; an importance that needs them then raises SettingError. For the taxonomy a
+class may say its ``criterion`` ("sensitivity" if it says none) and that its ``data`` are "free" ("driven").
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ everywhere here: of equals the earlier is the larger.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from prunus.sparse.task import Task
 
 @dataclass(frozen=True)
 class LAMP:
+    criterion: ClassVar[str] = "magnitude"
+    data: ClassVar[str] = "free"
+
     def scores(self, model: nn.Module, masks: Masks, task: Task | None = None) -> Scores:
         return {name: lamp(w.detach(), masks[name].to(w.device)) for name, w in masks.weights(model).items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -13,5 +14,8 @@ from prunus.sparse.task import Task
 
 @dataclass(frozen=True)
 class Magnitude:
+    criterion: ClassVar[str] = "magnitude"
+    data: ClassVar[str] = "free"
+
     def scores(self, model: nn.Module, masks: Masks, task: Task | None = None) -> Scores:
         return {name: weight.detach().abs() for name, weight in masks.weights(model).items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -14,6 +15,8 @@ from prunus.sparse.task import Task
 
 @dataclass(frozen=True)
 class Random:
+    criterion: ClassVar[str] = "chance"
+    data: ClassVar[str] = "free"
     seed: int = 0
 
     def scores(self, model: nn.Module, masks: Masks, task: Task | None = None) -> Scores:

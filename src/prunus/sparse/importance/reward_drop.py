@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -23,6 +24,8 @@ from prunus.sparse.task import Task
 
 @dataclass(frozen=True)
 class RewardDrop:
+    criterion: ClassVar[str] = "loss_change"
+    data: ClassVar[str] = "driven"
     reward: Callable[[nn.Module], float]
     units: Units
 

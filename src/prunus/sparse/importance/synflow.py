@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -19,6 +20,9 @@ from prunus.sparse.task import Task
 
 @dataclass(frozen=True)
 class SynFlow:
+    criterion: ClassVar[str] = "sensitivity"
+    data: ClassVar[str] = "free"
+
     def scores(self, model: nn.Module, masks: Masks, task: Task | None = None) -> Scores:
         example = needed(task, self).example
         positive = copy.deepcopy(model).double().eval()

@@ -6,6 +6,7 @@ For a group, ``Units(reduce="sum")`` adds the scores of its weights; |sum g w| i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -17,6 +18,8 @@ from prunus.sparse.task import Task
 
 @dataclass(frozen=True)
 class Taylor:
+    criterion: ClassVar[str] = "loss_change"
+    data: ClassVar[str] = "driven"
     squared: bool = True
     batches: int = 8
     order: int = 0

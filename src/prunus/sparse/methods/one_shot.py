@@ -2,7 +2,8 @@
 
 At initialisation (SNIP, GraSP, SynFlow, random) or after dense training (magnitude, Taylor, ...): score once, prune
 once to ``density``, then train: from scratch to the end if nothing was trained before, else ``finetune`` steps at a
-constant fraction of the rate, or ``rewind`` to theta_0 and train again, or nothing.
+constant fraction of the rate, or ``rewind`` to theta_0 and train again, or ``scratch``: the mask on fresh weights, or
+nothing (batch norms' statistics are then computed anew).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from prunus.errors import require
 from prunus.sparse.allocation import Allocation, Global
 from prunus.sparse.batch_norm import recompute_statistics
-from prunus.sparse.importance import LAMP, SNIP, GraSP, Importance, Magnitude, Random, SynFlow, Taylor, Wanda
+from prunus.sparse.importance import Importance, Magnitude
 from prunus.sparse.masks import Masks
 from prunus.sparse.methods.result import Build, Level, Sparsified
 from prunus.sparse.networks import drawn
@@ -51,22 +52,23 @@ class OneShot:
     @property
     def taxonomy(self) -> MethodCard:
         """Follows from the parts: what is scored when, and what is pruned as one."""
-        gradient = isinstance(self.importance, SNIP | GraSP | SynFlow | Taylor | Wanda)
-        free = isinstance(self.importance, Magnitude | LAMP | Random | SynFlow)
         speedup, granularity = {NofM: ("semi_structured", "W"), Units: ("structured", "N")}.get(
             type(self.scope), ("unstructured", "W")
         )
+        kinds = {"none": "post_training", "finetune": "train_prune_finetune", "rewind": "lottery_ticket"}
+        at_init = self.at == "init"
         return MethodCard(
             f"one-shot {type(self.importance).__name__}",
             "baseline",
             frozenset({speedup}),
-            "before_training" if self.at == "init" else "after_training",
-            criteria=frozenset({"sensitivity" if gradient else "magnitude"}),
+            "before_training" if at_init else "after_training",
+            criteria=frozenset({getattr(self.importance, "criterion", "sensitivity")}),
             granularity=frozenset({granularity}),
-            data="free" if free else "driven",
-            weights="init" if self.at == "init" else "pretrained",
-            retrain="none" if self.at == "init" else self.retrain,
+            data=getattr(self.importance, "data", "driven"),
+            weights="init" if at_init else "pretrained",
+            retrain="none" if at_init else self.retrain,
             scope="global" if isinstance(self.allocation, Global) else "local",
+            kind=frozenset() if at_init or self.retrain not in kinds else frozenset({kinds[self.retrain]}),
         )
 
     def run(self, build: Build, task: Task, recipe: Recipe, *, seed: int = 0, every: int = 0) -> Sparsified:
