@@ -17,8 +17,8 @@ from torch.func import functional_call
 
 from prunus.errors import ModelError
 from prunus.sparse.allocation import Allocation
-from prunus.sparse.exact import keep_largest
 from prunus.sparse.masks import Masks
+from prunus.sparse.scope import Scope, Weights
 from prunus.sparse.task import Task
 
 Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -52,12 +52,19 @@ def straight_through(weight: Tensor, gradient: Tensor, gate: Tensor) -> Tensor:
     return weight * gradient
 
 
-def keep_best(density: float, allocation: Allocation) -> Callable[[dict[str, Tensor], Masks], Masks]:
-    """The projection onto masks of the given density: the largest scores, chosen afresh among all weights."""
+def keep_best(
+    density: float,
+    allocation: Allocation,
+    scope: Scope = Weights(),  # noqa: B008 - frozen
+) -> Callable[[dict[str, Tensor], Masks], Masks]:
+    """The projection onto masks of the given density: the largest scores, chosen afresh among all weights.
+
+    A scope of ``Units`` reduces the scores of a channel's weights to one (``norm``: card 22's filters).
+    """
 
     def project(scores: dict[str, Tensor], masks: Masks) -> Masks:
-        dense = {name: torch.ones_like(mask) for name, mask in masks.items()}
-        return Masks(keep_largest(scores, allocation.counts(scores, dense, density), dense, allocation.floor))
+        dense = Masks({name: torch.ones_like(mask) for name, mask in masks.items()})
+        return scope.select(scores, dense, density, allocation)
 
     return project
 
