@@ -75,10 +75,11 @@ def standard_pairs(build: Build, density: float, rounds: int = 8) -> dict[str, t
     rate = 1 - density ** (1 / rounds)
     ticket = LotteryTicket(rounds=rounds, rates=rate, scope="global", exclude=(output,))
     snip = replace(over_all, importance=SNIP(), at="init")
+    even = replace(snip, allocation=Uniform())  # initial magnitudes ranked over layers would empty the wide ones
     return {
         "P1": (Arm("unstructured", shot), Arm("structured", replace(shot, scope=rows))),
         "P2": (Arm("one-shot", rewound, (rounds + 1) / 2), Arm("iterative", ticket)),
-        "P3": (Arm("data-free", replace(snip, importance=Magnitude())), Arm("data-driven", snip)),
+        "P3": (Arm("data-free", replace(even, importance=Magnitude())), Arm("data-driven", even)),
         "P4": (Arm("initialised", snip, 2.0), Arm("pre-trained", replace(snip, at="trained"))),
         "P5": (Arm("from scratch", replace(over_all, retrain="scratch")), Arm("fine-tuned", over_all)),
         "P8": (Arm("layer-wise", shot), Arm("global", over_all)),
