@@ -8,6 +8,7 @@ The checks say which rule of the contract a class breaks, by an AssertionError. 
 
 from prunus.testing.compare import assert_same_tree, differences, same
 from prunus.testing.generator_contract import check_generator
+from prunus.testing.importance_contract import check_importance
 from prunus.testing.reward_contract import check_reward
 from prunus.testing.scripted import ScriptedGenerator, ScriptedHow, ScriptedReward, ScriptedState
 from prunus.testing.scripted_text import ScriptedText, ScriptedTextHow
@@ -22,6 +23,7 @@ __all__ = [
     "ScriptedTextHow",
     "assert_same_tree",
     "check_generator",
+    "check_importance",
     "check_reward",
     "check_strategy",
     "differences",

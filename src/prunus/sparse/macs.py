@@ -1,0 +1,46 @@
+"""Counting: multiply-adds (MACs) of one row, as torch's FlopCounterMode / 2, and of the masked network.
+
+A masked layer's MACs are its density times the dense ones: what a perfect sparse kernel would do. Masks alone make
+nothing faster on ordinary libraries. Linear layers, convolutions and attention count; norms and activations do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunus.sparse.masks import Masks
+from prunus.sparse.task import evaluating
+
+
+def macs_by_module(
+    model: nn.Module, example: Any, forward: Callable[[nn.Module, Any], Any] | None = None
+) -> dict[str, int]:
+    """A module's name -> the MACs inside it for ``example`` (one row); ``""`` is the whole model."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with evaluating(model), torch.no_grad(), counter:
+        (forward or (lambda m, x: m(x)))(model, example)
+    root = type(model).__name__
+    found = {name: sum(ops.values()) // 2 for name, ops in counter.get_flop_counts().items()}
+    whole = found.get("Global", 0)
+    inside = {name.removeprefix(f"{root}."): n for name, n in found.items() if name.startswith(f"{root}.")}
+    return {"": whole, **inside}
+
+
+def macs(model: nn.Module, example: Any, masks: Masks | None = None) -> float:
+    """MACs of one row; with ``masks`` each masked layer counts by its density."""
+    by_module = macs_by_module(model, example)
+    if masks is None:
+        return by_module[""]
+    saved = {name.rpartition(".")[0]: 1 - density for name, density in masks.densities().items()}
+    return by_module[""] - sum(by_module.get(module, 0) * share for module, share in saved.items())
+
+
+def parameters(model: nn.Module, masks: Masks | None = None) -> int:
+    """How many numbers the model has; with ``masks``, without the pruned ones."""
+    return sum(p.numel() for p in model.parameters()) - (masks.total - masks.kept if masks is not None else 0)

@@ -1,0 +1,43 @@
+"""The published methods: each a short composition of the parts, with its paper's defaults.
+
+``METHODS`` is the table: a name for the command line -> the class. An instance has ``taxonomy``, a ``MethodCard``, and
+``run(build, task, recipe, seed=0, every=0) -> Sparsified``.
+"""
+
+from prunus.sparse.methods.granet import GMP, SET, GraNet, RigL
+from prunus.sparse.methods.imp_rewinding import IMPRewinding
+from prunus.sparse.methods.layer_lottery import LayerLottery
+from prunus.sparse.methods.lottery_ticket import LotteryTicket
+from prunus.sparse.methods.one_shot import OneShot
+from prunus.sparse.methods.result import Level, Sparsified
+from prunus.sparse.methods.sap import SAP
+from prunus.sparse.methods.scratch import compare_arms, scratch_budget
+
+METHODS = {
+    "gmp": GMP,
+    "granet": GraNet,
+    "imp-rewinding": IMPRewinding,
+    "layer-lottery": LayerLottery,
+    "lottery-ticket": LotteryTicket,
+    "one-shot": OneShot,
+    "rigl": RigL,
+    "sap": SAP,
+    "set": SET,
+}
+
+__all__ = [
+    "GMP",
+    "METHODS",
+    "SAP",
+    "SET",
+    "GraNet",
+    "IMPRewinding",
+    "LayerLottery",
+    "Level",
+    "LotteryTicket",
+    "OneShot",
+    "RigL",
+    "Sparsified",
+    "compare_arms",
+    "scratch_budget",
+]

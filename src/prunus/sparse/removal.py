@@ -1,0 +1,75 @@
+"""Removing output channels for good, along torch-pruning's dependency graph: the network becomes really smaller.
+
+A channel goes if its whole row is pruned in the masks; with it go its bias, its batch norm, what is added to it, and
+the inputs that read it. That is the same as the masked network with the row's bias and norm at zero too. Shapes change,
+so a state dict of the smaller network fits only a network of the same widths.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import nn
+
+from prunus.errors import ModelError, SettingError
+from prunus.sparse.masks import Masks
+
+
+def remove_channels(model: nn.Module, masks: Masks, example: Any) -> nn.Module:
+    """A smaller copy. Raises ModelError if a channel's group holds channels of other layers that the masks keep."""
+    try:
+        import torch_pruning
+    except ImportError:
+        raise SettingError("removing channels needs torch-pruning: pip install 'prunus[sparse]'") from None
+    masks.weights(model)
+    smaller = copy.deepcopy(model).eval()
+    remove = {nn.Linear: torch_pruning.prune_linear_out_channels, nn.Conv2d: torch_pruning.prune_conv_out_channels}
+    gone = {
+        name.rpartition(".")[0]: rows
+        for name, mask in masks.items()
+        if (rows := (~mask.flatten(1).any(1)).nonzero().flatten().tolist())
+    }
+    names = {module: name for name, module in smaller.named_modules()}
+    done: set[str] = set()
+    for name, rows in gone.items():
+        if name in done:
+            continue
+        module = smaller.get_submodule(name)
+        if type(module) not in remove:
+            raise ModelError(f"{name} is a {type(module).__name__}; channels are removed from Linear and Conv2d")
+        graph = torch_pruning.DependencyGraph().build_dependency(smaller, example_inputs=example)
+        group = graph.get_pruning_group(module, remove[type(module)], idxs=rows)
+        for dependency, indices in group:
+            other = names.get(dependency.target.module)
+            if dependency.handler in remove.values() and other is not None:
+                if gone.get(other) != sorted(indices):
+                    raise ModelError(
+                        f"channels of {name} and {other} are added to each other, but not the same of them are pruned; "
+                        "prune both alike, or exclude one"
+                    )
+                done.add(other)
+        if not graph.check_pruning_group(group):
+            raise ModelError(
+                f"removing {len(rows)} channels of {name} would leave a layer without any; keep at least one"
+            )
+        group.prune()
+    for original, module in zip(model.modules(), smaller.modules()):
+        module.training = original.training
+    return smaller
+
+
+def redraw(model: nn.Module) -> nn.Module:
+    """A copy with fresh initial weights as torch draws them for its shapes; wrap in ``networks.drawn`` for a seed.
+
+    Raises ModelError if a module has weights of its own and no ``reset_parameters``.
+    """
+    fresh = copy.deepcopy(model)
+    for name, module in fresh.named_modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+        elif any(True for _ in module.parameters(recurse=False)):
+            raise ModelError(
+                f"{name or type(module).__name__} has weights that torch cannot draw anew; give a function"
+            )
+    return fresh
