@@ -7,10 +7,12 @@ from tiny_text import (
     model,
 )
 
+from prunus import search
 from prunus.errors import ModelError, PromptError, SettingError
 from prunus.generators.text import TextGenerator
 from prunus.generators.text_how import TextHow
 from prunus.generators.text_model import TextModel
+from prunus.strategies import BestOfN
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,15 @@ def test_a_chat_template_is_used_if_there_is_one():
         TextGenerator(model(tokenizer=LETTERS), chat=True).begin("7+5")
 
 
+def test_a_template_is_what_the_model_reads_and_rewards_do_not():
+    made = model(tokenizer=letter_tokenizer())
+    shown = []
+    generator = TextGenerator(made, 4, template="1+1=2\n{prompt}=", max_tokens=4, chat=False)
+    assert made.decode(generator.begin("7+5").pending) == "1+1=2\n7+5="
+    tree = search("7+5", generator, lambda text, prompt: shown.append(prompt) or 0.0, BestOfN(2))
+    assert set(shown) == {"7+5"} == {tree.prompt} and generator.spec()["template"] == "1+1=2\n{prompt}="
+
+
 def test_the_folder_says_how_to_sample_and_when_to_stop(letters):
     from transformers import GenerationConfig
 
@@ -75,6 +86,7 @@ def test_the_folder_says_how_to_sample_and_when_to_stop(letters):
         ("temperature", -1),
         ("stop", [""]),
         ("top_p", 2),
+        ("template", "no place for it"),
     ],
 )
 def test_settings_outside_their_range_are_refused(letters, field, value):

@@ -24,6 +24,7 @@ TEXT_REWARD_HELP = (
     "function f(text, prompt) -> float, higher is better."
 )
 STEP_HELP = "What ends a step: a text (\\n is a line's end), a number of tokens, or re: and a regular expression."
+TEMPLATE_HELP = "What the model reads for a problem: a text or a file with {prompt} in it (examples, an instruction)."
 CHECK_HELP = "Who says what is right: package.module:function(text, row), instead of comparing with the answer."
 
 
@@ -66,6 +67,7 @@ def solve(
             "--chat/--raw", help="The prompt as a turn of a chat, or as it is.", show_default="the tokenizer's"
         ),
     ] = None,
+    template: Annotated[str | None, typer.Option(help=TEMPLATE_HELP, show_default="{prompt}")] = None,
     reward: Annotated[str | None, typer.Option(help=TEXT_REWARD_HELP, show_default="none: votes")] = None,
     step: Annotated[str | None, typer.Option(help=STEP_HELP, show_default="\\n")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A text that ends an answer.", show_default=False)] = None,
@@ -97,6 +99,7 @@ def solve(
         writing = given(
             step=_step(step) if step is not None else None,
             stop=[_unescaped(text) for text in stop] if stop else None,
+            template=_template(template) if template is not None else None,
             temperature=temperature, max_tokens=max_tokens, max_step=max_step, max_batch_tokens=max_batch_tokens,
         )  # fmt: skip
         job = SolveJob(
@@ -152,6 +155,16 @@ def _numbers(option: str, text: str) -> list[int]:
 
 def _unescaped(text: str) -> str:
     return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def _template(text: str) -> str:
+    """The text, or what a file holds, without the line's end that editors put last."""
+    if "{prompt}" in text:
+        return _unescaped(text)
+    try:
+        return Path(text).read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, UnicodeDecodeError):
+        raise SettingError(f"--template {text!r} is no text with {{prompt}} in it, and no file that holds one") from None
 
 
 def _step(text: str) -> str | int:

@@ -25,7 +25,7 @@ from prunus.reproductions.equal_cost import Point, standings
 from prunus.reproductions.report_split import count_run
 from prunus.roles import Generator, Reward, Strategy
 from prunus.search import Event, search_many
-from prunus.tree import Tree
+from prunus.tree import Node, Tree
 
 GROUP = 16  # so many problems share their batches
 
@@ -221,8 +221,23 @@ def _row(tree: Tree, problem: Problem, judge: Judge, reward: Reward, generator: 
         text, scores = generator.output(tree.result), tree.result.scores
         row |= {"text": str(text), "answer": judge.answer(text), "right": judge.right(text, problem)}
         row["reward"] = scores[reward.name].value if reward.name in scores else None
+    row["candidates"] = [_candidate(n, problem, judge, reward, generator) for n in tree.finished]
     spent = {"tokens": cost.tokens, "nfe": cost.nfe, "flops": cost.flops, "seconds": cost.seconds}
     return {**row, **spent, "scoring_tokens": scoring.tokens, "scoring_flops": scoring.flops}
+
+
+def _candidate(node: Node, problem: Problem, judge: Judge, reward: Reward, generator: Generator) -> dict[str, Any]:
+    """A finished candidate, also one that was not chosen: to train rewards on, and to choose again in other ways."""
+    text, score = generator.output(node), node.scores.get(reward.name)
+    return {
+        "text": str(text),
+        "whole": getattr(text, "whole", True),
+        "answer": judge.answer(text),
+        "right": judge.right(text, problem),
+        "reward": score.value if score is not None else None,
+        "tokens": sum(len(unit.unit.get("tokens", ())) for unit in node.units()),
+        "path": list(node.path),
+    }
 
 
 # ---- results ---------------------------------------------------------------------------------------------------------

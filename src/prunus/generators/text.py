@@ -58,14 +58,16 @@ class TextGenerator(Generator):
         max_step: int | None = None,
         max_steps: int | None = None,
         chat: bool | None = None,
+        template: str = "{prompt}",
         max_batch_tokens: int = 8192,
     ) -> None:
         """What is None is as the folder's generation config says.
 
         ``max_tokens`` of an answer and ``max_step`` tokens of a step are limits; so is ``max_steps``. A budget holds in
         reserve what they allow, so tight ones let it grow more candidates. ``chat``: as a turn of a chat; None: if the
-        tokenizer has a chat template. ``max_batch_tokens`` is the most tokens of one forward; it is halved when memory
-        runs out. Raises SettingError for a value that is not allowed.
+        tokenizer has a chat template. ``template`` is what the model reads for a prompt, such as worked examples or an
+        instruction around ``{prompt}``; rewards are shown the prompt alone. ``max_batch_tokens`` is the most tokens of
+        one forward; it is halved when memory runs out. Raises SettingError for a value that is not allowed.
         """
         config = model.network.generation_config
         self.model, self.name = model, "text"
@@ -84,7 +86,8 @@ class TextGenerator(Generator):
             self._total = config.max_length  # of prompt and answer
         bounds = [b for b in (max_step, self.step.tokens) if b is not None]
         self.max_step, self.max_steps = min(bounds, default=None), max_steps
-        self.chat, self.max_batch_tokens = chat, max_batch_tokens
+        require("{prompt}" in template, "template", template, "a text with {prompt} in it")
+        self.chat, self.template, self.max_batch_tokens = chat, template, max_batch_tokens
 
     @classmethod
     def load(
@@ -97,7 +100,7 @@ class TextGenerator(Generator):
 
     def begin(self, prompt: str) -> TextState:
         """Raises PromptError for characters that the tokenizer cannot write and for a prompt beyond the context."""
-        tokens = self.model.encode(prompt, self.chat)
+        tokens = self.model.encode(self.template.replace("{prompt}", prompt), self.chat)
         most = self._max_tokens or (self._total - len(tokens) if self._total else MAX_TOKENS)
         if self.model.positions is not None:
             most = min(most, self.model.positions - len(tokens))
@@ -311,6 +314,7 @@ class TextGenerator(Generator):
             "max_step": self.max_step,
             "max_steps": self.max_steps,
             "chat": self.chat,
+            "template": self.template,
         }
 
 
