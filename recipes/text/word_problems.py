@@ -1,4 +1,4 @@
-"""Cut GSM8K and SVAMP into problems to report on and problems to train a reward on, as ``prunus solve --data`` reads them.
+"""Cut GSM8K and SVAMP into problems to report on and others to train a reward on, for ``prunus solve --data``.
 
 A seed draws the problems. What is reported on is never trained on, nor is a problem of which most words are the same:
 SVAMP tells a story several times, with other numbers and questions.

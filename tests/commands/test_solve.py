@@ -116,7 +116,7 @@ def test_a_template_stands_around_the_problem(there, capsys):
         answers += told(capsys)["answers"]
     assert answers[0] == answers[1] and answers[0]["prompt"] == PROMPT
     assert run("solve", PROMPT, *TRUTH, "--template", "absent.txt", "--quiet") == 2
-    assert "no text with {prompt} in it, and no file that holds one" in capsys.readouterr().err
+    assert "neither a text with {prompt} in it nor a file of one" in capsys.readouterr().err
 
 
 def test_a_budget_is_kept(there, capsys):

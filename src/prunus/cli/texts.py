@@ -164,7 +164,7 @@ def _template(text: str) -> str:
     try:
         return Path(text).read_text(encoding="utf-8").removesuffix("\n")
     except (OSError, UnicodeDecodeError):
-        raise SettingError(f"--template {text!r} is no text with {{prompt}} in it, and no file that holds one") from None
+        raise SettingError(f"--template {text!r} is neither a text with {{prompt}} in it nor a file of one") from None
 
 
 def _step(text: str) -> str | int:

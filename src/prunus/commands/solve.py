@@ -100,7 +100,7 @@ def _generator(job: SolveJob) -> Generator:
 def _reward(job: SolveJob) -> Reward:
     """The user's. Voting by majority and plain generation need none."""
     if job.reward is not None:
-        return text_reward(job.reward, job.device)
+        return text_reward(job.reward, job.device, job.dtype)
     needless = job.choose == "majority" and set(job.strategies) <= {BASELINE, "plain"}
     if not needless and job.strategies != ["plain"]:
         raise SettingError(

@@ -22,6 +22,7 @@ from prunus.generators.detokenizer import Detokenizer
 from prunus.generators.kv_cache import unique_bytes
 from prunus.generators.sampling import Sampling
 from prunus.generators.steps import Step, StepEnd
+from prunus.generators.template import Template
 from prunus.generators.text_how import TextHow
 from prunus.generators.text_model import TextModel
 from prunus.generators.text_row import TextRow, TextState
@@ -86,8 +87,7 @@ class TextGenerator(Generator):
             self._total = config.max_length  # of prompt and answer
         bounds = [b for b in (max_step, self.step.tokens) if b is not None]
         self.max_step, self.max_steps = min(bounds, default=None), max_steps
-        require("{prompt}" in template, "template", template, "a text with {prompt} in it")
-        self.chat, self.template, self.max_batch_tokens = chat, template, max_batch_tokens
+        self.template, self.max_batch_tokens = Template(template, model, chat), max_batch_tokens
 
     @classmethod
     def load(
@@ -100,12 +100,13 @@ class TextGenerator(Generator):
 
     def begin(self, prompt: str) -> TextState:
         """Raises PromptError for characters that the tokenizer cannot write and for a prompt beyond the context."""
-        tokens = self.model.encode(self.template.replace("{prompt}", prompt), self.chat)
+        tokens = self.template.encode(prompt)
         most = self._max_tokens or (self._total - len(tokens) if self._total else MAX_TOKENS)
         if self.model.positions is not None:
             most = min(most, self.model.positions - len(tokens))
+        context, count = self.template.begin(tokens)
         detokenizer = Detokenizer(self.model.decode, tokens)
-        return TextState(self.model.engine.empty, tuple(tokens), detokenizer, max(1, most))
+        return TextState(context, tuple(tokens[count:]), detokenizer, max(1, most), unpaid=count)
 
     @torch.no_grad()
     def grow(self, asks: Sequence[Ask]) -> list[Grown]:
@@ -154,7 +155,7 @@ class TextGenerator(Generator):
         tokens = [state.pending[:end] for state, end in zip(states, ends, strict=True)]
         contexts, logits = self.model.engine.read([state.context for state in states], tokens)  # type: ignore[arg-type]
         for state, end, context, row in zip(states, ends, contexts, logits, strict=True):
-            state.context, state.pending = context, state.pending[end:]
+            state.context, state.pending, state.unpaid = context, state.pending[end:], 0
             state.logits = None if state.pending else row.clone()
 
     def _write(self, rows: Sequence[TextRow]) -> None:
@@ -184,7 +185,7 @@ class TextGenerator(Generator):
 
     def _read_cost(self, state: TextState, but: int = 0) -> Cost:
         """What reading a state's pending tokens takes, but for the last ``but``."""
-        return self._run_cost(state.context.length, len(state.pending) - but)
+        return self._run_cost(state.context.length - state.unpaid, state.unpaid + len(state.pending) - but)
 
     def _run_cost(self, length: int, tokens: int) -> Cost:
         """What reading a run of ``tokens`` tokens takes, after ``length`` others."""
@@ -313,8 +314,8 @@ class TextGenerator(Generator):
             "max_tokens": self._max_tokens,
             "max_step": self.max_step,
             "max_steps": self.max_steps,
-            "chat": self.chat,
-            "template": self.template,
+            "chat": self.template.chat,
+            "template": self.template.text,
         }
 
 
