@@ -72,5 +72,5 @@ def test_a_read_out_of_frozen_layers_is_a_reward(here):
     with torch.no_grad():
         hidden = model.network.model(ids, output_hidden_states=True).hidden_states[2][0, -1]
     state = hidden * torch.rsqrt(hidden.square().mean() + model.config.rms_norm_eps)
-        wrong, right = reward.model.score(state)
+    wrong, right = reward.model.score(state)
     assert reward.score([text], [problem])[0].value == pytest.approx((right - wrong).sigmoid().item(), abs=1e-4)
