@@ -98,6 +98,8 @@ def test_rows_hold_all_finished_candidates(there, capsys):
     arguments = ("--world", "arithmetic", "--operations", 4, "--limit", 3, *TRUTH, "--strategy", "best-of-n", "--n", 5)
     assert run("solve", *arguments, "--out", "a", *QUIET) == 0
     result = told(capsys)
+    assert run("solve", *arguments, "--together", 2, "--out", "b", *QUIET) == 0
+    assert told(capsys)["answers"] == result["answers"]
     for row, answer in zip(rows("a"), result["answers"], strict=True):
         candidates = row["candidates"]
         assert len(candidates) == 5 and row["text"] in [c["text"] for c in candidates]

@@ -75,6 +75,9 @@ def solve(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="The longest answer.")] = None,
     max_step: Annotated[int | None, typer.Option(min=1, help="The longest step, in tokens.")] = None,
     max_batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of one forward.")] = None,
+    together: Annotated[
+        int, typer.Option(min=1, help="Problems that are solved in one batch: more are faster, and take more memory.")
+    ] = 16,
     device: Device = None,
     dtype: Dtype = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="a new one in runs/")] = None,
@@ -122,6 +125,7 @@ def solve(
             chat=chat,
             writing=writing,
             reward=reward,
+            together=together,
             device=device or "cpu",
             dtype=dtype or "float32",
         )

@@ -27,8 +27,6 @@ from prunus.roles import Generator, Reward, Strategy
 from prunus.search import Event, search_many
 from prunus.tree import Node, Tree
 
-GROUP = 16  # so many problems share their batches
-
 
 def solve(job: SolveJob, out: Path | None, force: bool, show: Show) -> dict[str, Any]:
     """Solve the problems; returns what ``--json`` prints. Cheap checks come first, models are loaded after them."""
@@ -157,8 +155,8 @@ def _run(job: SolveJob, problems: list[Problem], output: Output, show: Show) -> 
             left = [i for i in range(len(problems)) if (strategy, width, i) not in rows.rows]
             done = len(problems) - len(left)
             with show.start(name, len(problems), reward.name, done, several=True, counts="finished"):
-                for at in range(0, len(left), GROUP):
-                    some = left[at : at + GROUP]
+                for at in range(0, len(left), job.together):
+                    some = left[at : at + job.together]
                     trees = _search(job, [problems[i] for i in some], generator, reward, made, output, about, show)
                     found = [_row(t, problems[i], judge, reward, generator) for t, i in zip(trees, some, strict=True)]
                     if all(row["error"] for row in found) and not rows.rows:

@@ -44,5 +44,6 @@ class Template:
 
     @cached_property
     def context(self) -> Any:
-        [context], _ = self.model.engine.read([self.model.engine.empty], [self.head])
+        engine: Any = self.model.engine
+        [context], _ = engine.read([engine.empty], [self.head])
         return context

@@ -33,6 +33,7 @@ from prunus.report.curves import Curve, write_curves
 from prunus.reproductions.comparison import Interval, bootstrap
 from prunus.reproductions.equal_cost import Point, at_cost
 from prunus.roles import Reward
+from prunus.score import Score
 from prunus.strategies.repeated_sampling import pass_at_k
 
 METHODS = ("majority", "best-of-n", "weighted", "oracle")
@@ -98,7 +99,7 @@ def pools(problems: Sequence[Problem], rows: Sequence[dict[str, Any]], reward: R
         for problem, row in zip(problems, rows, strict=True):
             candidates = row["candidates"]
             texts, prompts = [c["text"] for c in candidates], [problem.prompt] * len(candidates)
-            scores = [getattr(s, "value", s) for s in reward.score(texts, prompts)]
+            scores = [s.value if isinstance(s, Score) else s for s in reward.score(texts, prompts)]
             alone = [_read(reward, [t], problem.prompt) for t in texts]
             together = _read(reward, texts, problem.prompt) < sum(alone)
             prompt = _read(reward, [""], problem.prompt) if together else 0
