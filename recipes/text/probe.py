@@ -66,23 +66,22 @@ def solutions(run: Path, tokenizer: Any) -> Iterator[Solution]:
 @torch.no_grad()
 def states(network: Any, several: Sequence[Solution], layers: Sequence[int]) -> dict[int, list[torch.Tensor]]:
     """By layer, for each solution the normalised hidden states (lines, width) at the ends of its lines."""
-    found: dict[int, list[torch.Tensor]] = {layer: [torch.empty(0)] * len(several) for layer in layers}
-    order = sorted(range(len(several)), key=lambda i: len(several[i].tokens))
-    body = network.model
-    body.layers = body.layers[: max(layers)]
-    for at in range(0, len(order), BATCH):
-        chosen = order[at : at + BATCH]
-        rows = [torch.tensor(several[i].tokens) for i in chosen]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, True)  # what stands behind a token does not matter to it
-        told = body(input_ids=ids, output_hidden_states=True, use_cache=False)
+    body, whole = network.model, network.model.layers
+    body.layers = whole[: max(layers) + 1]  # one more: behind the last one, the model's own norm has been applied
+    texts = sorted({tuple(s.tokens): s for s in several}.values(), key=lambda s: len(s.tokens))
+    found: dict[tuple[int, tuple[int, ...]], torch.Tensor] = {}
+    for at in range(0, len(texts), BATCH):
+        chosen = texts[at : at + BATCH]
+        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(s.tokens) for s in chosen], True)
+        # What stands behind a token does not matter to it.
+        hidden = body(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
         for layer in layers:
-            # The last of them is normalised by the model's own weights, which were removed before.
-            hidden = told.hidden_states[layer]
-            for row, i in enumerate(chosen):
-                found[layer][i] = normalised(hidden[row, several[i].ends].float(), network.config.rms_norm_eps)
+            for row, s in zip(hidden[layer], chosen, strict=True):
+                found[layer, tuple(s.tokens)] = normalised(row[s.ends].float(), network.config.rms_norm_eps)
         if at // BATCH % 10 == 0:
-            print(f"read {min(at + BATCH, len(order))} of {len(order)}", flush=True)
-    return found
+            print(f"read {min(at + BATCH, len(texts))} of {len(texts)}", flush=True)
+    body.layers = whole
+    return {layer: [found[layer, tuple(s.tokens)] for s in several] for layer in layers}
 
 
 def normalised(x: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -163,14 +162,14 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="the language model that sampled the solutions")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of prunus solve")
-    parser.add_argument("--layers", type=int, nargs="+", default=[8, 12, 16])
+    parser.add_argument("--layers", type=int, nargs="+", default=[8, 12])
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     model = TextModel.load(args.model, dtype=args.dtype)
     several = [s for run in args.runs for s in solutions(run, model.tokenizer)]
     labels = np.array([s.right for s in several])
     args.layers = sorted({min(layer, len(model.network.model.layers) - 1) for layer in args.layers})
-    read = states(TextModel.load(args.model, dtype=args.dtype).network, several, args.layers)
+    read = states(model.network, several, args.layers)
     metrics: dict[str, Any] = {"solutions": len(several), "right": float(labels.mean()), "auroc": {}}
     best = (-1.0, 0, 0.0)
     for layer in args.layers:
