@@ -18,7 +18,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import combinations, count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +81,15 @@ class Pool:
 
 
 def read_run(folder: Path) -> tuple[SolveJob, list[Problem], list[dict[str, Any]]]:
-    """A run's job, its problems and its rows, one for each problem. Raises FileError for one that is not finished."""
+    """A run's job, its problems as far as they are solved, and their rows. Raises FileError if there are none."""
     job, _ = SolveJob.load(folder)
-    problems = job.problems()
-    lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = {row["problem"]: row for row in map(json.loads, lines)}
-    if len(job.runs) > 1 or sorted(rows) != list(range(len(problems))):
-        raise FileError(f"{folder} is no finished run of one strategy; finish it with prunus solve --resume {folder}")
-    return job, problems, [rows[i] for i in range(len(problems))]
+    rows: dict[int, dict[str, Any]] = {}
+    for row in map(json.loads, (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()):
+        rows[row["problem"]] = row
+    solved = [rows[i] for i in takewhile(rows.__contains__, count())]
+    if len(job.runs) > 1 or not solved:
+        raise FileError(f"{folder} holds no rows of a single strategy; name a run of prunus solve --strategy best-of-n")
+    return job, job.problems()[: len(solved)], solved
 
 
 def pools(problems: Sequence[Problem], rows: Sequence[dict[str, Any]], reward: Reward) -> list[Pool]:
