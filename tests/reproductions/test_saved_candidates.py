@@ -1,12 +1,14 @@
 """Choices among saved candidates: by hand on one problem, and against the searches of ``prunus solve`` themselves."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from command_line import run
 
-from prunus.reproductions.saved_candidates import Pool, main
+from prunus.reproductions.saved_candidates import Pool, main, within
 
 REWARDS = """
 def length(text, prompt):
@@ -42,6 +44,12 @@ def test_only_choices_by_the_reward_pay_for_it():
     assert POOL.cost("majority", 2) == POOL.cost("oracle", 2) == 100 + 2 * 25
     assert POOL.cost("weighted", 2) == POOL.cost("best-of-n", 2) == 150 + 50 + 2 * 6
     assert POOL.cost("best-of-n", 1) == 125  # there is nothing to choose
+
+
+def test_how_well_a_signal_tells_right_from_wrong_within_a_problem():
+    assert within([POOL], lambda pool: pool.scores) == 1
+    assert within([POOL, POOL], lambda pool: [0.5, 0.5, 0.1, 0.9]) == (0.5 + 1 + 0) / 3
+    assert math.isnan(within([replace(POOL, right=[0.0] * 4)], lambda pool: pool.scores))
 
 
 def test_they_agree_with_the_searches(here, monkeypatch, capsys):

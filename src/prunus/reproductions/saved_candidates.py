@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations, count, takewhile
 from pathlib import Path
@@ -158,10 +158,13 @@ def studied(run: Path, others: Sequence[Path], reward: Reward) -> dict[str, Any]
         scoring = float(np.mean([row["scoring_tokens"] for row in found]))
         compared.append({"method": name, "problems": len(own), "tokens": point.cost, "of the reward": scoring,
                          "accuracy": asdict(point.accuracy), "against": differences})  # fmt: skip
-    scores = [s for pool in several for s in pool.scores]
-    right = [r for pool in several for r in pool.right]
+    signals: dict[str, Callable[[Pool], Sequence[float]]] = {
+        "reward": lambda pool: pool.scores,
+        "votes": lambda pool: [pool.answers.count(a) if a is not None else 0 for a in pool.answers],
+        "shortness": lambda pool: [-t for t in pool.tokens],
+    }
     return {"run": run.name, "problems": len(problems), "samples": len(several[0].right), "reward": reward.name,
-            "auroc": auroc(scores, right), "auroc of a problem": _within(several),
+            "auroc within a problem": {name: within(several, scores) for name, scores in signals.items()},
             "table": table, "others": compared}  # fmt: skip
 
 
@@ -169,10 +172,11 @@ def _against(point: Point, methods: dict[str, list[Point]]) -> dict[str, float] 
     return None if point in methods["majority"] else _difference(point, methods["majority"])
 
 
-def _difference(point: Point, baseline: Sequence[Point]) -> dict[str, float] | None:
-    """Paired with the baseline at the tokens of the point; None if the baseline costs more at any N."""
-    values = at_cost(baseline, point.cost)
-    return None if values is None else asdict(bootstrap([[a - b] for a, b in zip(point.values, values, strict=True)]))
+def _difference(point: Point, baseline: Sequence[Point]) -> dict[str, float]:
+    """Paired with the baseline at the tokens of the point; at its cheapest if all of it costs more."""
+    values = at_cost(baseline, max(point.cost, min(p.cost for p in baseline)))
+    assert values is not None
+    return asdict(bootstrap([[a - b] for a, b in zip(point.values, values, strict=True)]))
 
 
 def auroc(scores: Sequence[float], right: Sequence[float]) -> float:
@@ -181,15 +185,15 @@ def auroc(scores: Sequence[float], right: Sequence[float]) -> float:
     return float((np.sign(x[y][:, None] - x[~y][None]).mean() + 1) / 2) if y.any() and not y.all() else float("nan")
 
 
-def _within(several: Sequence[Pool]) -> float:
+def within(several: Sequence[Pool], scores: Callable[[Pool], Sequence[float]]) -> float:
     """AUROC among the samples of one problem, a mean over problems with both kinds: all that choosing can use."""
-    values = [auroc(pool.scores, pool.right) for pool in several]
+    values = [auroc(scores(pool), pool.right) for pool in several]
     return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
 
 def show(study: dict[str, Any]) -> None:
-    about = f"{study['run']}: {study['problems']} problems x {study['samples']}"
-    print(f"\n{about}; AUROC of {study['reward']} {study['auroc']:.3f}, in a problem {study['auroc of a problem']:.3f}")
+    told = ", ".join(f"{name} {value:.3f}" for name, value in study["auroc within a problem"].items())
+    print(f"\n{study['run']}: {study['problems']} problems x {study['samples']}; AUROC within a problem: {told}")
     rows = [[f"{r['method']} {r['n']}", f"{r['tokens']:.0f}", _said(r["accuracy"]), _said(r["against"], "+.3f")]
             for r in study["table"]]  # fmt: skip
     print_table(["method", "tokens", "accuracy (95 %)", "- majority"], rows, plain=True)
