@@ -105,6 +105,33 @@ def test_a_file_with_its_own_fields_answers_and_check(there, capsys):
     assert result["strategies"][0]["accuracy"] is None and result["answers"][0]["right"] is None
 
 
+def test_rows_hold_all_finished_candidates(there, capsys):
+    arguments = ("--world", "arithmetic", "--operations", 4, "--limit", 3, *TRUTH, "--strategy", "best-of-n", "--n", 5)
+    assert run("solve", *arguments, "--out", "a", *QUIET) == 0
+    result = told(capsys)
+    assert run("solve", *arguments, "--together", 2, "--out", "b", *QUIET) == 0
+    assert told(capsys)["answers"] == result["answers"]
+    for row, answer in zip(rows("a"), result["answers"], strict=True):
+        candidates = row["candidates"]
+        assert len(candidates) == 5 and row["text"] in [c["text"] for c in candidates]
+        assert all(c["right"] == arithmetic.judge(c["text"], answer["prompt"]).value for c in candidates if c["whole"])
+        assert row["reward"] == max(c["reward"] for c in candidates)
+        assert 0 < sum(c["tokens"] for c in candidates) <= row["tokens"] + 5  # the last token of each is not read
+        assert "candidates" not in answer
+
+
+def test_a_template_stands_around_the_problem(there, capsys):
+    Path("shown.txt").write_text("1+2=?\n1+2=3\nanswer 3\n{prompt}\n")
+    one = (PROMPT, *TRUTH, "--keep", 1, "--branch", 2, *QUIET)
+    answers = []
+    for template in ("1+2=?\\n1+2=3\\nanswer 3\\n{prompt}", "shown.txt"):
+        assert run("solve", *one, "--raw", "--template", template) == 0
+        answers += told(capsys)["answers"]
+    assert answers[0] == answers[1] and answers[0]["prompt"] == PROMPT
+    assert run("solve", PROMPT, *TRUTH, "--template", "absent.txt", "--quiet") == 2
+    assert "neither a text with {prompt} in it nor a file of one" in capsys.readouterr().err
+
+
 def test_a_budget_is_kept(there, capsys):
     arguments = ("--world", "arithmetic", "--operations", 2, "--limit", 2, *TRUTH, "--max-tokens", 30)
     assert run("solve", *arguments, "--strategy", "best-of-n", "--n", 50, "--budget", "tokens=200", *QUIET) == 0

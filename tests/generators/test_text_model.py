@@ -91,7 +91,7 @@ def test_weights_that_would_be_random_are_refused(folder, tmp_path):
         TextModel.load(tmp_path)
 
 
-def test_a_gguf_file_is_read_by_transformers(tmp_path):
+def test_a_gguf_file_is_read_by_transformers(tmp_path, capfd):
     """A small Llama written as GGUF, its queries and keys permuted as that format has them, says the same."""
     gguf = pytest.importorskip("gguf")
     tokenizer = byte_tokenizer()
@@ -140,6 +140,8 @@ def test_a_gguf_file_is_read_by_transformers(tmp_path):
     writer.write_tensors_to_file()
     writer.close()
     model = TextModel.load(path)
+    half = TextModel.load(path, dtype="bfloat16").network
+    assert {p.dtype for p in half.parameters()} == {torch.bfloat16} and "packed" not in capfd.readouterr().err
     text = tokenizer("hello ab world").input_ids
     assert model.encode("hello ab world", chat=False)[-len(text) :] == text
     tokens = torch.tensor([text])

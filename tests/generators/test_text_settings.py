@@ -7,10 +7,12 @@ from tiny_text import (
     model,
 )
 
+from prunus import search, search_many
 from prunus.errors import ModelError, PromptError, SettingError
 from prunus.generators.text import TextGenerator
 from prunus.generators.text_how import TextHow
 from prunus.generators.text_model import TextModel
+from prunus.strategies import BestOfN
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,33 @@ def test_a_chat_template_is_used_if_there_is_one():
         TextGenerator(model(tokenizer=LETTERS), chat=True).begin("7+5")
 
 
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_template_is_what_the_model_reads_and_rewards_do_not(chat):
+    """Its tokens before the prompt are read once; what searches find and cost is as if each had read them."""
+    made = model(tokenizer=letter_tokenizer())
+    made.tokenizer.chat_template = "{% for m in messages %}({{ m.content }}){% endfor %}="
+    settings = {"step": 4, "max_tokens": 8, "chat": chat}
+    shown = []
+    generator = TextGenerator(made, template="1+1=2\n{prompt}=", **settings)
+    whole = "(1+1=2\n7+5=)=" if chat else "1+1=2\n7+5="
+    read = made.engine.read
+    lengths = []
+    made.engine.read = lambda contexts, tokens: lengths.extend(map(len, tokens)) or read(contexts, tokens)
+    prompts = ["7+5", "3+4"]
+    trees = search_many(prompts, generator, lambda text, prompt: shown.append(prompt) or 0.0, BestOfN(2))
+    assert lengths[0] == whole.index("7") and lengths[1:3] == [len(whole) - whole.index("7")] * 2
+    assert set(shown) == set(prompts) == {tree.prompt for tree in trees}
+    assert generator.spec()["template"] == "1+1=2\n{prompt}="
+    for tree in trees:
+        plain = TextGenerator(made, **settings)
+        alone = search(f"1+1=2\n{tree.prompt}=", plain, lambda text, prompt: 0.0, BestOfN(2), seed=tree.seed)
+        assert [n.unit["text"] for n in alone.nodes[1:]] == [n.unit["text"] for n in tree.nodes[1:]]
+        assert alone.spent.total.tokens == tree.spent.total.tokens
+        assert alone.spent.total.flops == tree.spent.total.flops
+        again = generator.restore([tree.nodes[1]], tree.prompt), plain.restore([alone.nodes[1]], alone.prompt)
+        assert again[0][0][1] == again[1][0][1]
+
+
 def test_the_folder_says_how_to_sample_and_when_to_stop(letters):
     from transformers import GenerationConfig
 
@@ -75,6 +104,7 @@ def test_the_folder_says_how_to_sample_and_when_to_stop(letters):
         ("temperature", -1),
         ("stop", [""]),
         ("top_p", 2),
+        ("template", "no place for it"),
     ],
 )
 def test_settings_outside_their_range_are_refused(letters, field, value):

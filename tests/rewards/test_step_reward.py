@@ -58,6 +58,17 @@ def test_scores_are_read_at_the_ends_of_steps(kind, request):
 
 
 @pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_half_precision_is_read_in_the_same_way(kind, request):
+    folder = request.getfixturevalue(kind)
+    half, whole = StepReward.load(folder, dtype="bfloat16"), StepReward.load(folder)
+    assert half.model.dtype == torch.bfloat16 and half.reads_on == whole.reads_on
+    for a, b in zip(half.score(TEXTS, [PROMPT] * 4), whole.score(TEXTS, [PROMPT] * 4), strict=True):
+        assert a.value == pytest.approx(b.value, abs=0.02)
+    with pytest.raises(ModelError, match="dtype 'int4' is not known"):
+        StepReward.load(folder, dtype="int4")
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert"])
 def test_an_unfinished_step_is_scored_where_it_has_come_to(kind, request):
     folder = request.getfixturevalue(kind)
     (score,) = StepReward.load(folder).score([PARTIAL], [PROMPT])

@@ -25,6 +25,7 @@ TEXT_REWARD_HELP = (
     "function f(text, prompt) -> float, higher is better."
 )
 STEP_HELP = "What ends a step: a text (\\n is a line's end), a number of tokens, or re: and a regular expression."
+TEMPLATE_HELP = "What the model reads for a problem: a text or a file with {prompt} in it (examples, an instruction)."
 CHECK_HELP = "Who says what is right: package.module:function(text, row), instead of comparing with the answer."
 
 
@@ -67,6 +68,7 @@ def solve(
             "--chat/--raw", help="The prompt as a turn of a chat, or as it is.", show_default="the tokenizer's"
         ),
     ] = None,
+    template: Annotated[str | None, typer.Option(help=TEMPLATE_HELP, show_default="{prompt}")] = None,
     reward: Annotated[
         str | None, typer.Option(help=TEXT_REWARD_HELP, show_default="prm for the packaged model, else none: votes")
     ] = None,
@@ -76,6 +78,9 @@ def solve(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="The longest answer.")] = None,
     max_step: Annotated[int | None, typer.Option(min=1, help="The longest step, in tokens.")] = None,
     max_batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of one forward.")] = None,
+    together: Annotated[
+        int, typer.Option(min=1, help="Problems that are solved in one batch: more are faster, and take more memory.")
+    ] = 16,
     device: Device = None,
     dtype: Dtype = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="a new one in runs/")] = None,
@@ -100,6 +105,7 @@ def solve(
         writing = given(
             step=step_of(step) if step is not None else None,
             stop=[_unescaped(text) for text in stop] if stop else None,
+            template=_template(template) if template is not None else None,
             temperature=temperature, max_tokens=max_tokens, max_step=max_step, max_batch_tokens=max_batch_tokens,
         )  # fmt: skip
         if (model, server, reward) == (None,) * 3 and choose != "majority" and strategy != "plain":
@@ -124,6 +130,7 @@ def solve(
             chat=chat,
             writing=writing,
             reward=reward,
+            together=together,
             device=device or "cpu",
             dtype=dtype or "float32",
         )
@@ -157,6 +164,16 @@ def _numbers(option: str, text: str) -> list[int]:
 
 def _unescaped(text: str) -> str:
     return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def _template(text: str) -> str:
+    """The text, or what a file holds, without the line's end that editors put last."""
+    if "{prompt}" in text:
+        return _unescaped(text)
+    try:
+        return Path(text).read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, UnicodeDecodeError):
+        raise SettingError(f"--template {text!r} is neither a text with {{prompt}} in it nor a file of one") from None
 
 
 def step_of(text: str) -> str | int:

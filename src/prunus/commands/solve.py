@@ -24,9 +24,7 @@ from prunus.reproductions.equal_cost import Point, standings
 from prunus.reproductions.report_split import count_run
 from prunus.roles import Generator, Reward, Strategy
 from prunus.search import Event, search_many
-from prunus.tree import Tree
-
-GROUP = 16  # so many problems share their batches
+from prunus.tree import Node, Tree
 
 
 def solve(job: SolveJob, out: Path | None, force: bool, show: Show) -> dict[str, Any]:
@@ -94,7 +92,7 @@ def _generator(job: SolveJob) -> Generator:
 def _reward(job: SolveJob) -> Reward:
     """The user's. Voting by majority and plain generation need none."""
     if job.reward is not None:
-        return text_reward(job.reward, job.device)
+        return text_reward(job.reward, job.device, job.dtype)
     needless = job.choose == "majority" and set(job.strategies) <= {BASELINE, "plain"}
     if not needless and job.strategies != ["plain"]:
         raise SettingError(
@@ -151,8 +149,8 @@ def _run(job: SolveJob, problems: list[Problem], output: Output, show: Show) -> 
             left = [i for i in range(len(problems)) if (strategy, width, i) not in rows.rows]
             done = len(problems) - len(left)
             with show.start(name, len(problems), reward.name, done, several=True, counts="finished"):
-                for at in range(0, len(left), GROUP):
-                    some = left[at : at + GROUP]
+                for at in range(0, len(left), job.together):
+                    some = left[at : at + job.together]
                     trees = _search(job, [problems[i] for i in some], generator, reward, made, output, about, show)
                     found = [_row(t, problems[i], judge, reward, generator) for t, i in zip(trees, some, strict=True)]
                     if all(row["error"] for row in found) and not rows.rows:
@@ -215,8 +213,23 @@ def _row(tree: Tree, problem: Problem, judge: Judge, reward: Reward, generator: 
         text, scores = generator.output(tree.result), tree.result.scores
         row |= {"text": str(text), "answer": judge.answer(text), "right": judge.right(text, problem)}
         row["reward"] = scores[reward.name].value if reward.name in scores else None
+    row["candidates"] = [_candidate(n, problem, judge, reward, generator) for n in tree.finished]
     spent = {"tokens": cost.tokens, "nfe": cost.nfe, "flops": cost.flops, "seconds": cost.seconds}
     return {**row, **spent, "scoring_tokens": scoring.tokens, "scoring_flops": scoring.flops}
+
+
+def _candidate(node: Node, problem: Problem, judge: Judge, reward: Reward, generator: Generator) -> dict[str, Any]:
+    """A finished candidate, also one that was not chosen: to train rewards on, and to choose again in other ways."""
+    text, score = generator.output(node), node.scores.get(reward.name)
+    return {
+        "text": str(text),
+        "whole": getattr(text, "whole", True),
+        "answer": judge.answer(text),
+        "right": judge.right(text, problem),
+        "reward": score.value if score is not None else None,
+        "tokens": sum(len(unit.unit.get("tokens", ())) for unit in node.units()),
+        "path": list(node.path),
+    }
 
 
 # ---- results ---------------------------------------------------------------------------------------------------------

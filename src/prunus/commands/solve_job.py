@@ -39,6 +39,8 @@ class SolveJob:
     writing: dict[str, Any] = field(default_factory=dict)
     """Settings of the generator that the user gave: step, stop, temperature, max_tokens, max_step, ..."""
     reward: str | None = None
+    together: int = 16
+    """So many problems share their batches, and are saved when all of them are solved."""
     device: str = "cpu"
     dtype: str = "float32"
 

@@ -100,9 +100,9 @@ def nothing(text: str, prompt: str) -> float:
     return 0.0
 
 
-def text_reward(name: str, device: str) -> Reward:
+def text_reward(name: str, device: str, dtype: str | None = None) -> Reward:
     """``none``, a packaged reward of ``PACKAGED``, a classification folder, ``package.module:Name``, or a route of a
-    reward server.
+    reward server; on a CPU a folder is run in ``dtype``.
 
     A folder for token classification scores steps, one for sequence classification whole texts. Raises SettingError or
     ModelError.
@@ -127,7 +127,7 @@ def text_reward(name: str, device: str) -> Reward:
         raise ModelError(f"{folder} has no config.json that names its architecture ({error})") from None
     for ending, reward in (("TokenClassification", StepReward), ("SequenceClassification", OutcomeReward)):
         if ending in kind:
-            return reward.load(folder, device, name=folder.name)
+            return reward.load(folder, device, dtype if device == "cpu" else None, name=folder.name)
     raise ModelError(f"{folder} is a {kind}; a reward is a model for token or sequence classification")
 
 

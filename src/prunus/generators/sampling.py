@@ -85,9 +85,9 @@ def _exact(x: torch.Tensor) -> torch.dtype:
 def invert(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """The tokens (n,) at which the cumulative distribution (n, vocabulary) passes ``uniforms`` (n,) in [0, 1)."""
     cumulative = probabilities.cumsum(-1, dtype=uniforms.dtype)
-    whole = cumulative[:, -1:]
+    whole = cumulative[:, -1:].contiguous()
     passed = torch.searchsorted(cumulative, uniforms.unsqueeze(-1) * whole, right=True)
-    last = (cumulative < whole).sum(-1, keepdim=True)  # rounding may lead past the last token that has a chance
+    last = torch.searchsorted(cumulative, whole)  # rounding may lead past the last token that has a chance
     return torch.minimum(passed, last).squeeze(-1)
 
 

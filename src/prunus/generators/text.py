@@ -24,6 +24,7 @@ from prunus.generators.detokenizer import Detokenizer
 from prunus.generators.kv_cache import unique_bytes
 from prunus.generators.sampling import Sampling
 from prunus.generators.steps import Step, StepEnd
+from prunus.generators.template import Template
 from prunus.generators.text_how import TextHow, stop_texts
 from prunus.generators.text_model import TextModel
 from prunus.generators.text_row import TextRow, TextState, draw
@@ -60,14 +61,16 @@ class TextGenerator(Generator):
         max_step: int | None = None,
         max_steps: int | None = None,
         chat: bool | None = None,
+        template: str = "{prompt}",
         max_batch_tokens: int = 8192,
     ) -> None:
         """What is None is as the folder's generation config says.
 
         ``max_tokens`` of an answer and ``max_step`` tokens of a step are limits; so is ``max_steps``. A budget holds in
         reserve what they allow, so tight ones let it grow more candidates. ``chat``: as a turn of a chat; None: if the
-        tokenizer has a chat template. ``max_batch_tokens`` is the most tokens of one forward; it is halved when memory
-        runs out. Raises SettingError for a value that is not allowed.
+        tokenizer has a chat template. ``template`` is what the model reads for a prompt, such as worked examples or an
+        instruction around ``{prompt}``; rewards are shown the prompt alone. ``max_batch_tokens`` is the most tokens of
+        one forward; it is halved when memory runs out. Raises SettingError for a value that is not allowed.
         """
         config = model.network.generation_config
         self.model, self.name = model, "text"
@@ -85,7 +88,7 @@ class TextGenerator(Generator):
             self._total = config.max_length  # of prompt and answer
         bounds = [b for b in (max_step, self.step.tokens) if b is not None]
         self.max_step, self.max_steps = min(bounds, default=None), max_steps
-        self.chat, self.max_batch_tokens = chat, max_batch_tokens
+        self.chat, self.template, self.max_batch_tokens = chat, Template(template, model, chat), max_batch_tokens
 
     @classmethod
     def load(
@@ -121,12 +124,13 @@ class TextGenerator(Generator):
 
     def begin(self, prompt: str) -> TextState:
         """Raises PromptError for characters that the tokenizer cannot write and for a prompt beyond the context."""
-        tokens = self.model.encode(prompt, self.chat)
+        tokens = self.template.encode(prompt, self.chat)
         most = self._max_tokens or (self._total - len(tokens) if self._total else MAX_TOKENS)
         if self.model.positions is not None:
             most = min(most, self.model.positions - len(tokens))
+        context, count = self.template.begin(tokens)
         detokenizer = Detokenizer(self.model.decode, tokens)
-        return TextState(self, self.model.engine.empty, tuple(tokens), detokenizer, max(1, most))
+        return TextState(self, context, tuple(tokens[count:]), detokenizer, max(1, most), unpaid=count)
 
     @torch.no_grad()
     def grow(self, asks: Sequence[Ask]) -> list[Grown]:
@@ -175,7 +179,7 @@ class TextGenerator(Generator):
         tokens = [state.pending[:end] for state, end in zip(states, ends, strict=True)]
         contexts, logits = self.model.engine.read([state.context for state in states], tokens)  # type: ignore[arg-type]
         for state, end, context, row in zip(states, ends, contexts, logits, strict=True):
-            state.context, state.pending = context, state.pending[end:]
+            state.context, state.pending, state.unpaid = context, state.pending[end:], 0
             state.logits = None if state.pending else row.clone()
 
     def _write(self, rows: Sequence[TextRow]) -> None:
@@ -203,7 +207,7 @@ class TextGenerator(Generator):
 
     def _read_cost(self, state: TextState, but: int = 0) -> Cost:
         """What reading a state's pending tokens takes, but for the last ``but``."""
-        return self._run_cost(state.context.length, len(state.pending) - but)
+        return self._run_cost(state.context.length - state.unpaid, state.unpaid + len(state.pending) - but)
 
     def _run_cost(self, length: int, tokens: int) -> Cost:
         """What reading a run of ``tokens`` tokens takes, after ``length`` others."""
@@ -335,6 +339,7 @@ class TextGenerator(Generator):
             "max_step": self.max_step,
             "max_steps": self.max_steps,
             "chat": self.chat,
+            "template": self.template.text,
         }
 
 

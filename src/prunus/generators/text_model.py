@@ -55,8 +55,7 @@ class TextModel:
             raise ModelError(f"dtype {dtype!r} is not known; take one of {', '.join(DTYPES)}")
         where, options = _place(str(name))
         loading: dict[str, Any] = {"dtype": getattr(torch, dtype), "output_loading_info": True, **options}
-        if not options:
-            loading["use_safetensors"] = True
+        loading |= _unpacked() if options else {"use_safetensors": True}
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(where, **loading)
         except Exception as error:  # every library under it has its own
@@ -175,6 +174,17 @@ def _place(name: str) -> tuple[str, dict[str, str]]:
     if not path.is_file() and len(path.parts) > 2:
         return "/".join(path.parts[:2]), {"gguf_file": "/".join(path.parts[2:])}
     return str(path.parent), {"gguf_file": path.name}
+
+
+def _unpacked() -> dict[str, Any]:
+    """Options that have a GGUF's weights unpacked as they are read, in the dtype that was asked for.
+
+    Newer versions of transformers may leave them packed, for kernels that compute in float32 alone, and say so.
+    """
+    import transformers
+
+    config = getattr(transformers, "GgufConfig", None)
+    return {} if config is None else {"quantization_config": config(dequantize=True)}
 
 
 def _line(error: Exception) -> str:

@@ -26,6 +26,7 @@ class TextState:
     ``writer`` is the generator that began it, whose settings it keeps in whatever batch it grows. ``pending`` tokens
     were written, or are the prompt, and not read yet. ``logits`` (vocabulary) are those of the next token, known when
     there are none. ``text`` is the end of what was written, as long as the longest stop string.
+    ``unpaid`` tokens of the context were read for other prompts, and are paid for again when the pending ones are read.
     """
 
     writer: TextGenerator
@@ -36,6 +37,7 @@ class TextState:
     count: int = 0  # that it has
     text: str = ""
     logits: torch.Tensor | None = None
+    unpaid: int = 0
 
     def tensors(self) -> Iterator[torch.Tensor]:
         yield from self.context.tensors()

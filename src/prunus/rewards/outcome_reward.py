@@ -50,11 +50,15 @@ class OutcomeReward(TextClassifier):
         self.padding = config.pad_token_id
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu", **settings: Any) -> Self:
-        """Read a folder, from this machine only, safetensors only; ``settings`` are the class's. Raises ModelError."""
+    def load(cls, folder: str | Path, device: str = "cpu", dtype: str | None = None, **settings: Any) -> Self:
+        """Read a folder, from this machine only, safetensors only; ``settings`` are the class's. Raises ModelError.
+
+        dtype: None is float32 on a CPU, and the folder's own elsewhere.
+        """
         from transformers import AutoModelForSequenceClassification
 
-        model, tokenizer = load_text_classifier(AutoModelForSequenceClassification, Path(folder), device, "sequence")
+        auto = AutoModelForSequenceClassification
+        model, tokenizer = load_text_classifier(auto, Path(folder), device, dtype, "sequence")
         return cls(model, tokenizer, folder=Path(folder), **settings)
 
     def _ids(self, content: str, prompt: str) -> list[int]:

@@ -12,12 +12,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prunus.budget import Cost
 from prunus.errors import ModelError, PromptError, require
+from prunus.generators.text_model import DTYPES
 from prunus.rewards.classifier_folder import line, load_classifier
 from prunus.roles import Reward
 
 
-def load_text_classifier(auto: Any, folder: Path, device: str, purpose: str) -> tuple[Any, Any]:
-    """(model, tokenizer) of a local transformers folder by the class ``auto``. Raises ModelError."""
+def load_text_classifier(auto: Any, folder: Path, device: str, dtype: str | None, purpose: str) -> tuple[Any, Any]:
+    """(model, tokenizer) of a local transformers folder by the class ``auto``. Raises ModelError.
+
+    dtype: None is float32 on a CPU, and the folder's own elsewhere.
+    """
     from transformers import AutoTokenizer
 
     model = load_classifier(auto, folder, purpose)
@@ -25,8 +29,10 @@ def load_text_classifier(auto: Any, folder: Path, device: str, purpose: str) -> 
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:
         raise ModelError(f"{folder} has no tokenizer that can be loaded: {line(error)}") from error
-    model = model.to(device)
-    return (model.float() if device == "cpu" else model), tokenizer
+    if dtype is not None and dtype not in DTYPES:
+        raise ModelError(f"dtype {dtype!r} is not known; take one of {', '.join(DTYPES)}")
+    dtype = dtype or ("float32" if device == "cpu" else None)
+    return model.to(device, getattr(torch, dtype) if dtype else None), tokenizer
 
 
 class TextClassifier(Reward):
