@@ -155,6 +155,7 @@ def studied(run: Path, others: Sequence[Path], reward: Reward) -> dict[str, Any]
         options = {**job.options, **{k: v for k, v in job.writing.items() if k == "temperature"}}
         name = " ".join([job.strategies[0], *(f"{k} {v}" for k, v in options.items())])
         differences = {m: _difference(point, same[m]) for m in METHODS if m != "oracle"}
+        differences["all votes"] = _difference(point, same["majority"][-1:])  # at any tokens
         scoring = float(np.mean([row["scoring_tokens"] for row in found]))
         compared.append({"method": name, "problems": len(own), "tokens": point.cost, "of the reward": scoring,
                          "accuracy": asdict(point.accuracy), "against": differences})  # fmt: skip
