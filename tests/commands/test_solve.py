@@ -7,6 +7,7 @@ import pytest
 from command_line import run
 from language_server import LanguageServer
 from loopback import serve
+from text_folders import write_folder
 
 from prunus import Tree
 from prunus.worlds import arithmetic
@@ -130,6 +131,15 @@ def test_a_template_stands_around_the_problem(there, capsys):
     assert answers[0] == answers[1] and answers[0]["prompt"] == PROMPT
     assert run("solve", PROMPT, *TRUTH, "--template", "absent.txt", "--quiet") == 2
     assert "neither a text with {prompt} in it nor a file of one" in capsys.readouterr().err
+
+
+def test_a_model_whose_candidates_are_copies_is_one_line(there, capsys):
+    (there / "windows").mkdir()
+    write_folder(there / "windows", "MistralForCausalLM", sliding_window=8, num_key_value_heads=2, eos_token_id=0)
+    arguments = ("--model", "windows", "--raw", "--strategy", "best-of-n", "--n", 2, "--choose", "majority")
+    assert run("solve", PROMPT, *arguments, "--max-tokens", 4, "--temperature", 1) == 0
+    err = capsys.readouterr().err
+    assert err.count("windows: candidates do not share the memory") == 1 and "UserWarning" not in err
 
 
 def test_a_budget_is_kept(there, capsys):

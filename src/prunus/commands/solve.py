@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -71,7 +72,7 @@ def _options(job: SolveJob, strategy: str) -> dict[str, int]:
     return {k: v for k, v in job.options.items() if not (job.compares and k == "n" and strategy == BASELINE)}
 
 
-def _generator(job: SolveJob) -> Generator:
+def _generator(job: SolveJob, show: Show) -> Generator:
     writing = with_pattern(job.writing)
     if job.server is not None:
         from prunus.generators.openai import OpenAIText
@@ -86,7 +87,12 @@ def _generator(job: SolveJob) -> Generator:
 
     quiet_libraries()
     folder = job.model or str(pocket.path("lm"))
-    return TextGenerator.load(folder, device=job.device, dtype=job.dtype, chat=job.chat, **writing)
+    with warnings.catch_warnings(record=True) as warned:  # shown as lines of ours, without a place in the code
+        warnings.simplefilter("always", UserWarning)
+        generator = TextGenerator.load(folder, device=job.device, dtype=job.dtype, chat=job.chat, **writing)
+    for line in dict.fromkeys(str(w.message) for w in warned if str(w.message).startswith(generator.model.name)):
+        show.say(line)
+    return generator
 
 
 def _reward(job: SolveJob) -> Reward:
@@ -134,7 +140,7 @@ def _run(job: SolveJob, problems: list[Problem], output: Output, show: Show) -> 
     began = time.perf_counter()
     reward = _reward(job)
     show.say(f"loading {job.server or job.model or pocket.path('lm')}")
-    generator = _generator(job)
+    generator = _generator(job, show)
     judge = Judge(job.judged_by, job.check)
     for problem in problems:
         generator.begin(problem.prompt)  # characters that cannot be written, a prompt that is too long
