@@ -8,8 +8,9 @@ therefore the same as the second part of training from 0 to T, but for the optim
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -70,6 +71,8 @@ class Training:
     steps: int = 0
     curve: list[tuple[int, Evaluation]] = field(default_factory=list)
     best: State | None = None
+    masks: Masks = field(default_factory=lambda: Masks({}))
+    """Those held at the end."""
 
     @property
     def early_stop(self) -> int:
@@ -88,6 +91,14 @@ def early_stop_iteration(losses: Sequence[float], every: int) -> int:
     return every * (1 + min(range(len(losses)), key=losses.__getitem__))
 
 
+class Stateful(Protocol):
+    """What hooks of a training remember beyond the masks: tensors and numbers by name, as in torch."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
 def train(
     model: nn.Module,
     task: Task,
@@ -101,6 +112,7 @@ def train(
     every: int = 0,
     before_step: Callable[[int, Hold], None] | None = None,
     after_step: Callable[[int, Hold], None] | None = None,
+    keeps: Mapping[str, Stateful] | None = None,
 ) -> Training:
     """Train ``model`` in place from step ``start`` to ``stop`` (default: the recipe's end) with data order ``order``.
 
@@ -140,4 +152,13 @@ def train(
                 if seen.score > max((before.score for _, before in done.curve), default=-math.inf):
                     done.best = snapshot(model)
                 done.curve.append((step + 1, seen))
+        done.masks = hold.masks
     return done
+
+
+def pretrained(model: nn.Module, task: Task, recipe: Recipe, steps: int | None, seed: int) -> int:
+    """Train the dense ``model`` in place for ``steps`` (None: the recipe's; 0: it is trained already), with the
+    schedule stretched to them; returns how many it took."""
+    if steps == 0:
+        return 0
+    return train(model, task, recipe if steps is None else replace(recipe, steps=steps), order=seed).steps

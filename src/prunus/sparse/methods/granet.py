@@ -131,15 +131,9 @@ class GraNet:
         model = drawn(build, seed)
         masks, event = self.first_masks(model, seed), self.events(model, recipe.steps, seed)
         masks.apply(model)
-        now = [masks]
-
-        def follow(step: int, hold: Hold) -> None:
-            event(step, hold)
-            now[0] = hold.masks
-
-        done = train(model, task, recipe, order=seed, masks=masks, every=every, after_step=follow)
-        level = Level(now[0], task.evaluate(model, "validation"), done.steps)
-        return Sparsified(model, now[0], done.steps, [level])
+        done = train(model, task, recipe, order=seed, masks=masks, every=every, after_step=event)
+        level = Level(done.masks, task.evaluate(model, "validation"), done.steps)
+        return Sparsified(model, done.masks, done.steps, [level])
 
 
 @dataclass(frozen=True)

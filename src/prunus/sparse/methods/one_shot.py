@@ -22,14 +22,15 @@ from prunus.sparse.rewind import rewind, snapshot
 from prunus.sparse.scope import NofM, Scope, Units, Weights
 from prunus.sparse.task import Task, mixed_seed
 from prunus.sparse.taxonomy import MethodCard
-from prunus.sparse.training import Recipe, constant, train
+from prunus.sparse.training import Recipe, constant, pretrained, train
 
 RETRAIN = ("none", "finetune", "rewind", "scratch")
 
 
 @dataclass(frozen=True)
 class OneShot:
-    """``rounds`` > 1 scores and prunes in that many rounds without training between (SynFlow: 100)."""
+    """``rounds`` > 1 scores and prunes in that many rounds without training between (SynFlow: 100). ``pretrain``: the
+    steps of dense training before (None: the recipe's; 0: ``build`` gives trained weights)."""
 
     density: float = 0.1
     importance: Importance = field(default_factory=Magnitude)
@@ -40,6 +41,7 @@ class OneShot:
     finetune_steps: int | None = None
     finetune_rate: float = 0.1
     rounds: int = 1
+    pretrain: int | None = None
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -48,6 +50,7 @@ class OneShot:
         require(self.retrain in RETRAIN, "retrain", self.retrain, ", ".join(RETRAIN))
         require(self.finetune_rate > 0, "finetune_rate", self.finetune_rate, "a positive share of the learning rate")
         require(self.rounds >= 1, "rounds", self.rounds, "at least 1")
+        require(self.pretrain is None or self.pretrain >= 0, "pretrain", self.pretrain, "at least 0 steps")
 
     @property
     def taxonomy(self) -> MethodCard:
@@ -75,7 +78,7 @@ class OneShot:
         model = drawn(build, seed)
         initial, steps = snapshot(model), 0
         if self.at == "trained":
-            steps += train(model, task, recipe, order=seed).steps
+            steps += pretrained(model, task, recipe, self.pretrain, seed)
         masks = Masks.of(model, self.exclude)
         parts = (self.importance, self.allocation, self.scope, task)
         masks = (
