@@ -4,8 +4,10 @@
 ``run(build, task, recipe, seed=0, every=0) -> Sparsified``.
 """
 
+from prunus.sparse.methods.bip import BiP
 from prunus.sparse.methods.granet import GMP, SET, GraNet, RigL
 from prunus.sparse.methods.imp_rewinding import IMPRewinding
+from prunus.sparse.methods.jackpots import Jackpots
 from prunus.sparse.methods.layer_lottery import LayerLottery
 from prunus.sparse.methods.lottery_ticket import LotteryTicket
 from prunus.sparse.methods.one_shot import OneShot
@@ -14,9 +16,11 @@ from prunus.sparse.methods.sap import SAP
 from prunus.sparse.methods.scratch import compare_arms, scratch_budget
 
 METHODS = {
+    "bip": BiP,
     "gmp": GMP,
     "granet": GraNet,
     "imp-rewinding": IMPRewinding,
+    "jackpots": Jackpots,
     "layer-lottery": LayerLottery,
     "lottery-ticket": LotteryTicket,
     "one-shot": OneShot,
@@ -30,8 +34,10 @@ __all__ = [
     "METHODS",
     "SAP",
     "SET",
+    "BiP",
     "GraNet",
     "IMPRewinding",
+    "Jackpots",
     "LayerLottery",
     "Level",
     "LotteryTicket",
