@@ -6,13 +6,13 @@ also where m = 0: differentiating by w would give m * dL/dz, and no pruned weigh
 
 ``Masked`` trains the weights under masks (card 22's lower level), ``Scored`` the scores of frozen weights (card 42);
 ``gradients_at_product`` is dL/dz itself, and ``ScoreDescent`` moves scores that no optimiser holds (card 22's upper
-level). ``finished`` puts the mask on for good.
+level).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,12 +21,8 @@ from torch.func import functional_call
 
 from prunus.errors import ModelError
 from prunus.sparse.allocation import Allocation
-from prunus.sparse.batch_norm import recompute_statistics
 from prunus.sparse.masks import Masks
-from prunus.sparse.methods.result import Level, Sparsified
 from prunus.sparse.scope import Scope, Weights
-from prunus.sparse.task import Task
-from prunus.sparse.training import Recipe, constant, train
 
 
 class Masked(nn.Module):
@@ -149,18 +145,3 @@ def keep_best(
         return scope.select(scores, dense, density, allocation)
 
     return project
-
-
-def finished(
-    model: nn.Module, masks: Masks, task: Task, recipe: Recipe, searched: int, tune: int, rate: float, order: int
-) -> Sparsified:
-    """Put ``masks`` on ``model`` for good, after ``searched`` gradient steps in all, with the statistics of batch norms
-    computed anew; then fine-tune what is kept for ``tune`` steps at the constant ``rate`` times the recipe's."""
-    masks.apply(model)
-    recompute_statistics(model, task)
-    levels = [Level(masks, task.evaluate(model, "validation"), searched)]
-    if tune:
-        short = replace(recipe, steps=tune, learning_rate=recipe.learning_rate * rate, decay=constant)
-        steps = searched + train(model, task, short, order=order, masks=masks).steps
-        levels.append(Level(masks, task.evaluate(model, "validation"), steps))
-    return Sparsified(model, masks, levels[-1].steps, levels)

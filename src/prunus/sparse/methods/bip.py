@@ -36,9 +36,9 @@ from torch import Tensor
 
 from prunus.errors import require
 from prunus.sparse.allocation import Allocation, Global, Uniform
-from prunus.sparse.learned import Masked, ScoreDescent, finished, gradients_at_product, keep_best
+from prunus.sparse.learned import Masked, ScoreDescent, gradients_at_product, keep_best
 from prunus.sparse.masks import Masks
-from prunus.sparse.methods.result import Build, Sparsified
+from prunus.sparse.methods.result import Build, Sparsified, finished
 from prunus.sparse.networks import drawn
 from prunus.sparse.scope import Weights, channels
 from prunus.sparse.task import Task, mixed_seed

@@ -35,9 +35,9 @@ from prunus.sparse.allocation import Global, Uniform
 from prunus.sparse.exact import largest
 from prunus.sparse.holding import Hold
 from prunus.sparse.importance import Magnitude
-from prunus.sparse.learned import Scored, finished
+from prunus.sparse.learned import Scored
 from prunus.sparse.masks import Masks
-from prunus.sparse.methods.result import Build, Sparsified
+from prunus.sparse.methods.result import Build, Sparsified, finished
 from prunus.sparse.networks import drawn
 from prunus.sparse.prune import prune
 from prunus.sparse.task import Task, mixed_seed
