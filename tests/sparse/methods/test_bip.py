@@ -1,5 +1,6 @@
 """BiP: the card's worked step, the implicit gradient's derivation, exact counts, and what it is better than."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from prunus.errors import SettingError
 from prunus.sparse import Masks, Recipe
 from prunus.sparse.allocation import Global, Uniform
+from prunus.sparse.journal import Journal
 from prunus.sparse.learned import ScoreDescent, keep_best
 from prunus.sparse.methods import BiP, OneShot
 from prunus.sparse.methods.bip import hypergradient
@@ -167,6 +169,28 @@ def test_it_finds_a_better_mask_than_magnitude_at_a_small_density():
 def test_the_same_seed_gives_the_same_again():
     a, b = (BiP(0.2, iterations=6).run(build, blobs(), Recipe(6, 0.01), seed=2) for _ in range(2))
     assert a.masks == b.masks and torch.equal(a.model[0].weight, b.model[0].weight)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_search_ends_as_one_that_was_not(tmp_path):
+    method, recipe = BiP(0.2, iterations=9, pretrain=2, finetune_steps=2), Recipe(6, 0.01)
+
+    def kill(training, step, stop, loss):
+        if (training, step) == (2, 7):
+            raise Killed
+
+    whole = method.run(build, blobs(), recipe, seed=1)
+    with pytest.raises(Killed):
+        method.run(build, blobs(), replace(recipe, journal=Journal(tmp_path, 3, kill)), seed=1)
+    seen = []
+    journal = Journal(tmp_path, 3, lambda training, step, *_: seen.append((training, step)))
+    again = method.run(build, blobs(), replace(recipe, journal=journal), seed=1)
+    assert seen == [(2, 7), (2, 8), (2, 9), (3, 1), (3, 2)]  # momentum and scores of step 6 were there
+    assert again.masks == whole.masks and again.steps == whole.steps == 2 + 2 * 9 + 2
+    assert all(torch.equal(v, whole.model.state_dict()[n]) for n, v in again.model.state_dict().items())
 
 
 def test_no_layer_is_emptied():

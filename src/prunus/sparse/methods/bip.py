@@ -145,7 +145,7 @@ class BiP:
         before = pretrained(model, task, recipe, self.pretrain, seed)
         iterations = self.iterations or max(1, recipe.steps // 2)
         options = {"momentum": self.momentum, "weight_decay": self.weight_decay}
-        lower = Recipe(iterations, self.alpha, torch.optim.SGD, cosine, options)
+        lower = Recipe(iterations, self.alpha, torch.optim.SGD, cosine, options, recipe.journal)
         upper = Recipe(iterations, self.beta, decay=divided_by_ten)
         dense = Masks.of(model, self.exclude)
         weights, project = dense.weights(model), self.projection(dense)
@@ -162,7 +162,7 @@ class BiP:
             network.masks = project(scores)
 
         order, keeps = mixed_seed(seed, 1), {"scores": descent}
-        done = train(network, task, lower, order=order, every=every, after_step=mask_step, keeps=keeps)
+        done = train(network, task, lower, order=order, after_step=mask_step, keeps=keeps)
         searched = before + 2 * done.steps
         tune = self.finetune_steps, self.finetune_rate, mixed_seed(seed, 3)
         return finished(model, network.masks, task, recipe, searched, *tune)

@@ -35,6 +35,7 @@ from prunus.sparse.allocation import Global, Uniform
 from prunus.sparse.exact import largest
 from prunus.sparse.holding import Hold
 from prunus.sparse.importance import Magnitude
+from prunus.sparse.journal import Journal
 from prunus.sparse.learned import Scored
 from prunus.sparse.masks import Masks
 from prunus.sparse.methods.result import Build, Sparsified, finished
@@ -129,24 +130,27 @@ class Jackpots:
     def first_scores(self, masks: Masks) -> dict[str, Tensor]:
         return {name: 1 - self.score_gap * (~mask).float() for name, mask in masks.items()}
 
-    def search(self, model: nn.Module, task: Task, masks: Masks, steps: int, order: int = 0, every: int = 0) -> Masks:
+    def search(
+        self, model: nn.Module, task: Task, masks: Masks, steps: int, order: int = 0, journal: Journal | None = None
+    ) -> Masks:
         """``steps`` gradient steps from ``masks`` on the model's weights, which stay as they are, bit by bit."""
         options = {"momentum": self.momentum, "weight_decay": self.weight_decay}
-        recipe = Recipe(steps, self.learning_rate, torch.optim.SGD, cosine, options)
+        recipe = Recipe(steps, self.learning_rate, torch.optim.SGD, cosine, options, journal)
         network = Scored(model, masks, self.first_scores(masks))
 
         def swap(done: int, hold: Hold) -> None:
             share = 1.0 if self.restrict is None else self.restrict((done - 1) / steps)
             network.masks = swapped(network.scores, network.masks, share)
 
-        optimiser = recipe.optimiser_of(network.scores.values())
-        train(network, task, recipe, order=order, optimiser=optimiser, every=every, after_step=swap)
+        train(
+            network, task, recipe, order=order, optimiser=recipe.optimiser_of(network.scores.values()), after_step=swap
+        )
         return network.masks
 
     def run(self, build: Build, task: Task, recipe: Recipe, *, seed: int = 0, every: int = 0) -> Sparsified:
         model = drawn(build, seed)
         before = pretrained(model, task, recipe, self.pretrain, seed)
         steps = self.search_steps or recipe.steps
-        masks = self.search(model, task, self.first_masks(model, seed), steps, mixed_seed(seed, 1), every)
+        masks = self.search(model, task, self.first_masks(model, seed), steps, mixed_seed(seed, 1), recipe.journal)
         tune = self.finetune_steps, self.finetune_rate, mixed_seed(seed, 3)
         return finished(model, masks, task, recipe, before + steps, *tune)
