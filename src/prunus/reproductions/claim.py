@@ -31,9 +31,11 @@ SAME = -0.02
 PAPERS = {
     1: "prunus.reproductions.stream_t1",
     4: "prunus.reproductions.ttsnap",
+    22: "prunus.reproductions.bip",
     24: "prunus.reproductions.process_advantage",
     38: "prunus.reproductions.process_reward_agent",
     41: "prunus.reproductions.early_rejection",
+    42: "prunus.reproductions.jackpots",
     52: "prunus.reproductions.self_evaluation",
     58: "prunus.reproductions.alignment",
     61: "prunus.reproductions.rest_mcts",
