@@ -1,13 +1,14 @@
 """Paper 42, lottery jackpots: frozen pre-trained weights hold sparse networks that are nearly as good as the dense one.
 
-64-300-100-10 on 8x8 digits, trained for 1500 steps and then frozen; 10 and 5 % of the weights kept, the classifier
-dense. Masks are searched for 400 steps, or for 100, from the magnitude mask or from random ones with the same counts,
-with the short restriction and without. Beside them the magnitude mask as it is, and with as many steps of ordinary
-fine-tuning, which changes the weights: the point of a jackpot is that several masks can share one set of weights. At
-10 % also random pruning, and the architecture from fresh weights.
+64-300-100-10 on 8x8 digits, trained for 1000 steps and then frozen; 5 % of the weights kept, as in the paper, and 2 %,
+the classifier dense (at 10 % all searches end where the dense network does). Masks are searched for 400 steps, or for
+100, from the magnitude mask or from random ones with the same counts, with the short restriction and without. Beside
+them the magnitude mask as it is, and with as many steps of ordinary fine-tuning, which changes the weights: the point
+of a jackpot is that several masks can share one set of weights. At 5 % also random pruning, and the architecture from
+fresh weights.
 
-The claim that a magnitude start saves three quarters or two thirds of the search is asked as: 100 steps from it are as
-good as 300 from random masks.
+That a magnitude start makes the search three times as short is asked as: 100 steps from it are as good as 300 from
+random masks.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
     from prunus.sparse.methods import Sparsified
     from prunus.sparse.table import Arm
 
-DENSITIES = (0.1, 0.05)
-DENSE, LONG, SHORT = 1500, 400, 100
+DENSITIES = (0.05, 0.02)
+DENSE, LONG, SHORT = 1000, 400, 100
 TIMES = 3
 CLASSIFIER = ("4.*",)
 NONE, TUNED, OURS, FREE = "magnitude mask", "magnitude one-shot", "jackpot", "jackpot, no restriction"
 QUICK, RANDOM_QUICK, RANDOM_TIMES = "jackpot, short search", "random start, short search", "random start, 3 x short"
+REASONS = {
+    FREE: "both make most of their swaps in the first quarter of the search, of which the restriction lets most pass",
+    TUNED: "fine-tuning moves the kept weights as well",
+}
 
 
 def measure(trial: Trial) -> Evidence:
@@ -56,14 +61,16 @@ def measure(trial: Trial) -> Evidence:
                 line.test = line.validation  # while settings are chosen nothing is made of the test scores
         for ours, baseline, more_than in (
             (OURS, NONE, 0.0),
-            (OURS, "dense", SAME),
+            *([(OURS, "dense", SAME)] if first else []),  # of 2 % the paper says nothing
             (OURS, TUNED, SAME),
             (OURS, FREE, 0.0),
             (QUICK, RANDOM_QUICK, 0.0),
             (QUICK, RANDOM_TIMES, SAME),
         ):
             scores = lines[ours].test, lines[baseline].test
-            findings.append(finding(f"{ours}, {density:.0%} kept", baseline, *scores, more_than))
+            findings.append(
+                finding(f"{ours}, {density:.0%} kept", baseline, *scores, more_than, REASONS.get(baseline, ""))
+            )
         table += [{"kept": f"{density:.0%}", **row} for row in rows(lines)]
     settings = {
         "split": trial.split, "data": "digits", "network": "64-300-100-10", "seeds": len(seeds), "dense steps": dense,
@@ -107,6 +114,6 @@ CLAIM = Claim(
     says="Masks that are searched on frozen pre-trained weights give sparse networks nearly as good as the dense one; "
     "the magnitude mask as a start makes the search three times as short, and restricting the swaps helps.",
     baseline="the magnitude mask as it is and fine-tuned, random starts, the search without restriction, dense",
-    measured="test accuracy on digits with 10 and 5 % of the weights, after 400 and 100 steps of search",
+    measured="test accuracy on digits with 5 and 2 % of the weights, after 400 and 100 steps of search",
     measure=measure,
 )
