@@ -272,4 +272,5 @@ def arm(text: str, wish: Wish) -> Arm:
         method, share = CHOICES[name].make(wish, settings)
     except TypeError as error:
         raise SettingError(f"method {text!r}: {error}") from None
-    return Arm(text, method, share)
+    label = f"{text} {wish.importance}" if wish.importance and name == "one-shot" else text
+    return Arm(label, method, share)

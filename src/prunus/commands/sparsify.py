@@ -56,7 +56,8 @@ def sparsify(job: SparsifyJob, *, out: Path | None, resume: Path | None, force: 
             levels = [run.level(name, arms[name], wish) for name, wish in wishes.items()]
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted; go on with prunus sparsify --resume {output.folder}") from None
-        result = {"job": asdict(job), "prunus": __version__, "folder": str(output.folder), "levels": levels}
+        about = {"prunus": __version__, "folder": str(output.folder), "score": getattr(model.task, "measures", "score")}
+        result = {"job": asdict(job), **about, "levels": levels}
         if len(levels) > 1:
             draw(levels, output.folder / PLOT)
             result["plot"] = str(output.folder / PLOT)
