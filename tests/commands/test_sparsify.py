@@ -4,20 +4,37 @@ import json
 
 import pytest
 import torch
-from command_line import run, run_json
 from safetensors.torch import load_file
 
 from prunus.commands.sparse_methods import CHOICES, parse
 from prunus.sparse.methods import METHODS
 from prunus.sparse.networks import lenet, residual_mlp
 
+
+@pytest.fixture
+def prunus(capsys):
+    """Run a command: its exit code is as expected; what it printed."""
+    from command_line import run
+
+    def call(*arguments, code=0):
+        assert run(*arguments) == code, capsys.readouterr().err
+        return capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def as_json(prunus):
+    return lambda *arguments: json.loads(prunus(*arguments, "--json").out)
+
+
 DIGITS = ("prunus.sparse.networks:lenet", "--data", "prunus.sparse.data:digits")
 RESIDUAL = ("prunus.sparse.networks:residual_mlp", "--data", "prunus.sparse.data:digits")
 PRUNABLE = 64 * 300 + 300 * 100  # the output layer stays whole
 
 
-def test_every_published_method_is_a_choice_and_says_what_kind_it_is():
-    listed = {row["name"]: row for row in run_json("sparsify", "--list")["methods"]}
+def test_every_published_method_is_a_choice_and_says_what_kind_it_is(as_json, prunus):
+    listed = {row["name"]: row for row in as_json("sparsify", "--list")["methods"]}
     assert set(METHODS) <= set(CHOICES) == set(listed)
     layer_lottery = listed["layer-lottery"]
     assert (layer_lottery["speed_up"], layer_lottery["when"], layer_lottery["prunes"]) == (
@@ -26,12 +43,12 @@ def test_every_published_method_is_a_choice_and_says_what_kind_it_is():
         ["layers"],
     )
     assert listed["granet"]["speed_up"] == "specific" and "S.unstr" in listed["granet"]["tags"]
-    assert "granet" in run("sparsify", "--list", "--quiet").out
+    assert "granet" in prunus("sparsify", "--list", "--quiet").out
 
 
-def test_a_method_stands_beside_its_baselines_with_as_many_steps(tmp_path):
+def test_a_method_stands_beside_its_baselines_with_as_many_steps(as_json, tmp_path):
     out = tmp_path / "out"
-    result = run_json("sparsify", *DIGITS, "--method", "gmp", "--sparsity", "0.9", "--steps", "40", "--out", out)
+    result = as_json("sparsify", *DIGITS, "--method", "gmp", "--sparsity", "0.9", "--steps", "40", "--out", out)
     (level,) = result["levels"]
     lines = level["lines"]
     assert list(lines) == ["dense", "random", "magnitude one-shot", "gmp", "scratch-E", "scratch-B"]
@@ -47,10 +64,10 @@ def test_a_method_stands_beside_its_baselines_with_as_many_steps(tmp_path):
     assert not (out / "journal").exists()
 
 
-def test_channels_are_really_removed_and_load_elsewhere(tmp_path):
+def test_channels_are_really_removed_and_load_elsewhere(as_json, tmp_path):
     out = tmp_path / "out"
     arguments = ("--structured", "channels", "--macs", "0.3", "--steps", "20", "--round-to", "4")
-    result = run_json("sparsify", *DIGITS, *arguments, "--out", out)
+    result = as_json("sparsify", *DIGITS, *arguments, "--out", out)
     (level,) = result["levels"]
     ours = level["lines"]["one-shot"]
     assert ours["macs"] <= 0.3 * level["dense_macs"] and "real" in level["written"]["speed_up"]
@@ -64,9 +81,9 @@ def test_channels_are_really_removed_and_load_elsewhere(tmp_path):
     assert small(torch.zeros(1, 64)).shape == (1, 10)
 
 
-def test_layers_are_removed_by_the_layer_lottery(tmp_path):
+def test_layers_are_removed_by_the_layer_lottery(as_json, tmp_path):
     out = tmp_path / "out"
-    result = run_json(
+    result = as_json(
         "sparsify", *RESIDUAL, "--method", "layer-lottery", "--structured", "layers", "--sparsity", "0.3",
         "--steps", "10", "--no-baselines", "--out", out,
     )  # fmt: skip
@@ -76,9 +93,9 @@ def test_layers_are_removed_by_the_layer_lottery(tmp_path):
     assert len(restore(residual_mlp, out / "model").blocks) == 7
 
 
-def test_several_levels_and_seeds_give_a_plot_and_intervals(tmp_path):
+def test_several_levels_and_seeds_give_a_plot_and_intervals(prunus, tmp_path):
     out = tmp_path / "out"
-    done = run(
+    done = prunus(
         "sparsify", *DIGITS, "--sparsity", "0.5,0.9", "--steps", "20", "--seeds", "2", "--out", out, "--quiet"
     )
     assert (out / "accuracy.png").stat().st_size > 1000
@@ -88,11 +105,11 @@ def test_several_levels_and_seeds_give_a_plot_and_intervals(tmp_path):
     assert "[" in done.out and "accuracy, on the test split" in done.out
 
 
-def test_a_killed_run_goes_on(tmp_path, monkeypatch):
+def test_a_killed_run_goes_on(as_json, prunus, tmp_path, monkeypatch):
     from prunus.commands.display import Trainings
 
     arguments = (*DIGITS, "--method", "granet", "--sparsity", "0.9", "--steps", "30", "--save-every", "10")
-    whole = run_json("sparsify", *arguments, "--out", tmp_path / "whole")
+    whole = as_json("sparsify", *arguments, "--out", tmp_path / "whole")
 
     def interrupt(self, training, step, stop, loss):
         if step == 25:
@@ -100,28 +117,31 @@ def test_a_killed_run_goes_on(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainings, "__call__", interrupt)
-        stopped = run("sparsify", *arguments, "--out", tmp_path / "cut", code=130)
+        stopped = prunus("sparsify", *arguments, "--out", tmp_path / "cut", code=130)
     assert f"--resume {tmp_path / 'cut'}" in stopped.err
-    assert "interrupted; finish it" in run("sparsify", *arguments, "--out", tmp_path / "cut", code=2).err
-    resumed = run_json("sparsify", "--resume", tmp_path / "cut")
+    assert "interrupted; finish it" in prunus("sparsify", *arguments, "--out", tmp_path / "cut", code=2).err
+    resumed = as_json("sparsify", "--resume", tmp_path / "cut")
     for name, line in whole["levels"][0]["lines"].items():
         assert resumed["levels"][0]["lines"][name]["test"] == line["test"], name
-    assert run_json("sparsify", "--resume", tmp_path / "cut") == resumed  # it is finished: nothing is done again
+    assert as_json("sparsify", "--resume", tmp_path / "cut") == resumed  # it is finished: nothing is done again
 
 
-def test_dry_run_tells_shapes_and_multiply_adds_and_writes_nothing(tmp_path, monkeypatch):
+def test_dry_run_tells_shapes_and_multiply_adds_and_writes_nothing(as_json, prunus, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (plan,) = run_json("sparsify", *DIGITS, "--structured", "channels", "--sparsity", "0.5", "--dry-run")["plans"]
+    (plan,) = as_json("sparsify", *DIGITS, "--structured", "channels", "--sparsity", "0.5", "--dry-run")["plans"]
     assert [row["shape"] for row in plan["layers"]] == [[150, 64], [50, 150], [10, 50]]
     assert (plan["dense_macs"], plan["macs"]) == (64 * 300 + 300 * 100 + 1000, 64 * 150 + 150 * 50 + 500)
-    (plan,) = run_json("sparsify", *DIGITS, "--method", "granet", "--sparsity", "0.9", "--dry-run")["plans"]
+    (plan,) = as_json("sparsify", *DIGITS, "--method", "granet", "--sparsity", "0.9", "--dry-run")["plans"]
     assert sum(row["kept"] for row in plan["layers"]) == round(0.1 * PRUNABLE)
-    assert "300x64 -> 150x64" in run("sparsify", *DIGITS, "--structured", "channels", "--sparsity", "0.5", "--dry-run").out
+    assert (
+        "300x64 -> 150x64"
+        in prunus("sparsify", *DIGITS, "--structured", "channels", "--sparsity", "0.5", "--dry-run").out
+    )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sensitivity_tells_what_each_layer_alone_loses(tmp_path):
-    result = run_json("sparsify", *DIGITS, "--sensitivity", "--steps", "60", "--out", tmp_path / "scan")
+def test_sensitivity_tells_what_each_layer_alone_loses(as_json, tmp_path):
+    result = as_json("sparsify", *DIGITS, "--sensitivity", "--steps", "60", "--out", tmp_path / "scan")
     assert set(result["layers"]) == {"0.weight", "2.weight"}
     assert result["densities"] == [0.5, 0.2, 0.1, 0.05]
     for seen in result["layers"].values():
@@ -129,10 +149,10 @@ def test_sensitivity_tells_what_each_layer_alone_loses(tmp_path):
     assert json.loads((tmp_path / "scan" / "sensitivity.json").read_text()) == result
 
 
-def test_masks_come_from_and_go_to_torchs_own_pruning(tmp_path):
+def test_masks_come_from_and_go_to_torchs_own_pruning(as_json, tmp_path):
     first = tmp_path / "first"
     options = ("--steps", "10", "--no-baselines")
-    run_json("sparsify", *DIGITS, "--sparsity", "0.8", "--torch-prune", *options, "--out", first)
+    as_json("sparsify", *DIGITS, "--sparsity", "0.8", "--torch-prune", *options, "--out", first)
     theirs = load_file(first / "model" / "torch-prune.safetensors")
     from torch.nn.utils import prune
 
@@ -141,7 +161,7 @@ def test_masks_come_from_and_go_to_torchs_own_pruning(tmp_path):
         prune.identity(network[place], "weight")
     network.load_state_dict(theirs)
     assert int(theirs["0.weight_mask"].sum() + theirs["2.weight_mask"].sum()) == round(0.2 * PRUNABLE)
-    again = run_json(
+    again = as_json(
         "sparsify", *DIGITS, "--method", "given", "--masks", first / "model" / "torch-prune.safetensors", *options,
         "--out", tmp_path / "again",
     )  # fmt: skip
@@ -178,14 +198,14 @@ def test_settings_of_a_method_stand_behind_its_name():
         (("--method", "given", "--masks", "nowhere.safetensors"), "does not exist"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_trained(tmp_path, monkeypatch, arguments, told):
+def test_a_mistake_is_told_before_anything_is_trained(prunus, tmp_path, monkeypatch, arguments, told):
     monkeypatch.chdir(tmp_path)
-    assert told in run("sparsify", *DIGITS, *arguments, code=2).err
+    assert told in prunus("sparsify", *DIGITS, *arguments, code=2).err
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_model_is_needed_and_its_folder_is_not_overwritten(tmp_path):
-    assert "name a model" in run("sparsify", code=2).err
+def test_a_model_is_needed_and_its_folder_is_not_overwritten(prunus, tmp_path):
+    assert "name a model" in prunus("sparsify", code=2).err
     (tmp_path / "note.txt").write_text("mine")
-    told = run("sparsify", *DIGITS, "--sparsity", "0.5", "--steps", "5", "--out", tmp_path, code=2).err
+    told = prunus("sparsify", *DIGITS, "--sparsity", "0.5", "--steps", "5", "--out", tmp_path, code=2).err
     assert "is not empty" in told and (tmp_path / "note.txt").read_text() == "mine"
