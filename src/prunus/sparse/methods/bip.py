@@ -41,7 +41,7 @@ from prunus.sparse.learned import Masked, ScoreDescent, gradients_at_product, ke
 from prunus.sparse.masks import Masks
 from prunus.sparse.methods.result import Build, Sparsified, finished
 from prunus.sparse.networks import drawn
-from prunus.sparse.scope import Weights, channels
+from prunus.sparse.scope import Scope, Weights, channels
 from prunus.sparse.task import Task, mixed_seed
 from prunus.sparse.taxonomy import MethodCard
 from prunus.sparse.training import Recipe, cosine, divided_by_ten, pretrained, train
@@ -135,7 +135,9 @@ class BiP:
 
     def projection(self, masks: Masks) -> Callable[[Mapping[str, Tensor]], Masks]:
         """From scores to masks of the density."""
-        scope = Weights() if self.scope == "weight" else channels(masks, reduce="norm", inputs=self.scope == "channel")
+        scope: Scope = Weights()
+        if self.scope != "weight":
+            scope = channels(masks, reduce="norm", inputs=self.scope == "channel")
         best = keep_best(self.density, self.allocated, scope)
         if self.form == "derived":
             return best
