@@ -31,9 +31,13 @@ SAME = -0.02
 PAPERS = {
     1: "prunus.reproductions.stream_t1",
     4: "prunus.reproductions.ttsnap",
+    12: "prunus.reproductions.lottery_ticket",
     24: "prunus.reproductions.process_advantage",
+    26: "prunus.reproductions.rewinding",
     38: "prunus.reproductions.process_reward_agent",
+    39: "prunus.reproductions.three_regimes",
     41: "prunus.reproductions.early_rejection",
+    46: "prunus.reproductions.pruning_survey",
     52: "prunus.reproductions.self_evaluation",
     58: "prunus.reproductions.alignment",
     61: "prunus.reproductions.rest_mcts",

@@ -37,15 +37,18 @@ Pairs = Mapping[str, tuple[Arm, Arm]]
 
 @dataclass(frozen=True)
 class Gap:
-    """``one`` - ``other`` by seed, in the task's score; gradient steps of both, all counted, and their rates."""
+    """``one`` - ``other`` by seed, from the task's ``scores`` of both; their gradient steps, all counted, and rates."""
 
     pair: str
     one: str
     other: str
-    differences: tuple[float, ...]
+    scores: tuple[Sequence[float], Sequence[float]]
     steps: tuple[int, int]
-    rates: tuple[float, float] = (float("nan"), float("nan"))
-    scores: tuple[float, float] = (float("nan"), float("nan"))
+    rates: tuple[float, float]
+
+    @property
+    def differences(self) -> list[float]:
+        return [a - b for a, b in zip(*self.scores, strict=True)]
 
     @property
     def mean(self) -> float:
@@ -211,9 +214,7 @@ def measure(
                 found = arm.run(build, task, replace(recipe, learning_rate=own[side]), seed)
                 scores[side].append(task.evaluate(found.model, split).score)
                 steps[side] = found.steps
-        differences = tuple(a - b for a, b in zip(*scores, strict=True))
-        means = statistics.fmean(scores[0]), statistics.fmean(scores[1])
-        gaps.append(Gap(pair, arms[0].name, arms[1].name, differences, (steps[0], steps[1]), own, means))
+        gaps.append(Gap(pair, arms[0].name, arms[1].name, scores, (steps[0], steps[1]), own))
     return gaps
 
 
@@ -225,9 +226,9 @@ def report(gaps: Iterable[Gap]) -> list[dict[str, Any]]:
     rows = []
     for gap in gaps:
         cells = (
-            gap.pair, gap.one, gap.other, *gap.scores, gap.mean, gap.deviation, gap.claimed, gap.literature,
+            gap.pair, gap.one, gap.other, *map(statistics.fmean, gap.scores), gap.mean, gap.deviation, gap.claimed, gap.literature,
             gap.steps[0] if gap.steps[0] == gap.steps[1] else f"{gap.steps[0]}, {gap.steps[1]}",
         )  # fmt: skip
-        about = {"seeds": len(gap.differences), "rates": gap.rates, "expected": gap.setting.expected}
+        about = {"seeds": len(gap.scores[0]), "rates": gap.rates, "expected": gap.setting.expected}
         rows.append({**dict(zip(COLUMNS, cells, strict=True)), **about})
     return rows
