@@ -64,7 +64,10 @@ def test_the_curve_is_that_of_a_slow_path(trained, metric):
                 p.copy_((1 - t) * x + t * y)
         recompute_statistics(network, task, 20)
         outputs = network.eval()(inputs)
-        wrong, nll = (outputs.argmax(-1) != targets).double().mean(), torch.nn.functional.cross_entropy(outputs, targets)
+        wrong, nll = (
+            (outputs.argmax(-1) != targets).double().mean(),
+            torch.nn.functional.cross_entropy(outputs, targets),
+        )
         expected.append(float(wrong if metric == "error" else nll))
     found = lmc(a, b, task, points=5, metric=metric, masks=masks)
     assert found.curve == pytest.approx(expected, abs=1e-5)

@@ -48,7 +48,9 @@ def test_arms_have_equal_steps_and_sizes_and_differ_in_their_pair():
         for arm, result in zip(arms, found):
             if arm.name == "structured" or name == "P5":
                 smaller = Masks.of(remove_channels(result.model, result.masks, task.example))
-                assert 0.25 * (128 + 192) + OUTPUT >= smaller.total > 0.25 * (128 + 192)  # a channel is 20 to 25 weights
+                assert (
+                    0.25 * (128 + 192) + OUTPUT >= smaller.total > 0.25 * (128 + 192)
+                )  # a channel is 20 to 25 weights
             else:
                 assert result.masks.kept == pytest.approx(0.25 * (128 + 192), abs=2)
     assert seen == {"P1": (24, 24), "P2": (48, 48), "P3": (12, 12), "P4": (24, 24), "P5": (24, 24), "P8": (24, 24)}

@@ -56,7 +56,7 @@ def test_advice_raises_out_of_regime_one_and_else_lowers_until_it_no_longer_help
 def test_models_with_a_barrier_are_not_chosen_and_of_the_rest_the_best_by_error_or_cka():
     found = [row(HOT, 0.10, -0.01, 0.80), row(WARM, 0.11, 0.0, 0.90), row(COLD, 0.05, -0.05, 0.99)]
     assert select(found, 0.05).temperature == HOT and select(found, 0.05, by="cka").temperature == WARM
-    assert select(found[2:] + [row(WARM, 0.2, -0.3)], 0.05).temperature == COLD  # the smallest barrier, if all have one
+    assert select([*found[2:], row(WARM, 0.2, -0.3)], 0.05).temperature == COLD  # the smallest barrier, if all have one
     two_seeds = [row(HOT, 0.10), row(HOT, 0.20), row(WARM, 0.14)]  # .15 in the mean
     assert select(two_seeds, 0.05).temperature == WARM
     with pytest.raises(SettingError, match=r"there are \[0.05\]"):

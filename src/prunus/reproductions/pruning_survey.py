@@ -19,8 +19,7 @@ RATES: dict[str, tuple[float, float]] = {}
 
 
 def measure(trial: Trial) -> Evidence:
-    from prunus.sparse import Recipe
-    from prunus.sparse import contrasts
+    from prunus.sparse import Recipe, contrasts
     from prunus.sparse.data import digits, of_classes
     from prunus.sparse.networks import mlp
 
@@ -56,9 +55,9 @@ def directions(gap: Any) -> list[Finding]:
 CLAIM = Claim(
     paper=46,
     title="A Survey on Deep Neural Network Pruning",
-    says="Of its contrasting settings, unstructured masks do better than structured ones, iterative pruning at least as "
+    says="Of contrasting settings, unstructured masks do better than structured ones, iterative pruning at least as "
     "well as one-shot, pre-trained weights better than initial ones, a global threshold at least as well as one for each "
-    "layer; and structured networks trained from scratch about as well as fine-tuned ones.",
+    "layer, and structured networks that are trained from scratch about as well as fine-tuned ones.",
     baseline="the other setting of each pair, all else alike",
     measured="test accuracy at 5 % of the weights; a direction holds if its interval says so",
     measure=measure,

@@ -147,9 +147,7 @@ class Transferred:
         model, rate, decay, steps = found.model, self.method.finetune_rate, constant, self.method.finetune_steps
         if self.method.retrain == "rewind":
             model, rate, decay, steps = drawn(build, seed), 1.0, recipe.decay, None
-        tune = replace(
-            recipe, steps=steps or recipe.steps, learning_rate=recipe.learning_rate * rate, decay=decay
-        )
+        tune = replace(recipe, steps=steps or recipe.steps, learning_rate=recipe.learning_rate * rate, decay=decay)
         done = train(model, task, tune, order=mixed_seed(seed, 1), masks=found.masks, every=every)
         all_steps = found.steps + done.steps
         level = Level(found.masks, task.evaluate(model, "validation"), all_steps)
@@ -226,7 +224,8 @@ def report(gaps: Iterable[Gap]) -> list[dict[str, Any]]:
     rows = []
     for gap in gaps:
         cells = (
-            gap.pair, gap.one, gap.other, *map(statistics.fmean, gap.scores), gap.mean, gap.deviation, gap.claimed, gap.literature,
+            gap.pair, gap.one, gap.other, *map(statistics.fmean, gap.scores), gap.mean, gap.deviation, gap.claimed,
+            gap.literature,
             gap.steps[0] if gap.steps[0] == gap.steps[1] else f"{gap.steps[0]}, {gap.steps[1]}",
         )  # fmt: skip
         about = {"seeds": len(gap.scores[0]), "rates": gap.rates, "expected": gap.setting.expected}

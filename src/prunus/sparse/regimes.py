@@ -28,8 +28,6 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from torch import nn
-
 from prunus.errors import SettingError, require
 from prunus.sparse.allocation import Uniform
 from prunus.sparse.connectivity import lmc
@@ -127,7 +125,9 @@ def sweep(
     compares outputs for (default: those of the training examples). Raises SettingError if they cannot be had, or for
     temperatures of different knobs or too many steps.
     """
-    require(len(set(retrain_seeds)) == len(retrain_seeds) >= 2, "retrain_seeds", retrain_seeds, "two or more that differ")
+    require(
+        len(set(retrain_seeds)) == len(retrain_seeds) >= 2, "retrain_seeds", retrain_seeds, "two or more that differ"
+    )
     knobs = {t.knob for t in temperatures}
     require(len(knobs) == 1, "temperatures", sorted(knobs), "one or more settings, all of one knob")
     if inputs is None:
@@ -158,7 +158,8 @@ def sweep(
                 seed,
             )
             rows.append(row)
-            say(f"{temperature.knob} {temperature.value:g}, density {density:g}: error {row.error:.3f}, LMC {row.lmc:+.3f}")
+            place = f"{temperature.knob} {temperature.value:g}, density {density:g}"
+            say(f"{place}: error {row.error:.3f}, LMC {row.lmc:+.3f}, CKA {row.cka:.3f}")
     return rows
 
 
@@ -180,7 +181,9 @@ def _dense(build: Build, task: Task, recipe: Recipe, temperatures: Sequence[Temp
         used: tuple[Task, Recipe] = task, replace(recipe, learning_rate=temperature.value)
         if temperature.knob == "batch_size":
             if not isinstance(task, Examples):
-                raise SettingError(f"batch_size is a temperature of Examples; a {type(task).__name__} has its own batches")
+                raise SettingError(
+                    f"batch_size is a temperature of Examples; a {type(task).__name__} has its own batches"
+                )
             used = replace(task, batch_size=int(temperature.value)), recipe
         model = drawn(build, seed)
         yield temperature, model, train(model, *used, order=seed).steps

@@ -2,9 +2,9 @@
 
     CKA = |Y'X|_F^2 / (|X'X|_F |Y'Y|_F),    X (n, p) and Y (n, q) with their means over the n examples taken off
 
-It is 1 for equal outputs, up to shift, scale and rotation, and never below 0. With few examples (fewer than some 100) it
-is biased upwards: ``debiased`` takes the diagonals of the Gram matrices out of each of the three products (Song et al.
-2012); that estimate may be negative. Of outputs that are the same for all examples nothing can be said: 0.
+It is 1 for equal outputs, up to shift, scale and rotation, and never below 0. With few examples (fewer than some 100)
+it is biased upwards: ``debiased`` takes the diagonals of the Gram matrices out of each of the three products (Song et
+al. 2012); that estimate may be negative. Of outputs that are the same for all examples nothing can be said: 0.
 
 Well-trained networks have values near 1; look at 1 - CKA on a log scale.
 """
