@@ -56,8 +56,8 @@ CLAIM = Claim(
     paper=46,
     title="A Survey on Deep Neural Network Pruning",
     says="Of contrasting settings, unstructured masks do better than structured ones, iterative pruning at least as "
-    "well as one-shot, pre-trained weights better than initial ones, a global threshold at least as well as one for each "
-    "layer, and structured networks that are trained from scratch about as well as fine-tuned ones.",
+    "well as one-shot, pre-trained weights better than initial ones, one threshold over all layers at least as well as "
+    "one for each, and structured networks that are trained from scratch about as well as fine-tuned ones.",
     baseline="the other setting of each pair, all else alike",
     measured="test accuracy at 5 % of the weights; a direction holds if its interval says so",
     measure=measure,

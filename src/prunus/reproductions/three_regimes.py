@@ -37,9 +37,7 @@ def measure(trial: Trial) -> Evidence:
     task, seeds = digits(flat=False), seeds_of(trial)
     if part_of(trial) == "test":
         task = replace(task, validation=task.test)  # nothing is chosen here: each place of the plane is looked at
-    cuts, densities, again = (CUTS, DENSITIES, RETRAIN)
-    if trial.smoke:
-        cuts, densities, again = (2, 6), (0.03, 0.4), 4
+    cuts, densities, again = ((2, 6), (0.03, 0.4), 4) if trial.smoke else (CUTS, DENSITIES, RETRAIN)
     rows: list[Any] = []
     for seed in seeds:
         trial.say(f"seed {seed}: {len(cuts) * len(densities) * 2} retrainings")

@@ -144,10 +144,11 @@ class Transferred:
     def run(self, build: Build, task: Task, recipe: Recipe, *, seed: int = 0, every: int = 0) -> Sparsified:
         found = replace(self.method, retrain="none").run(build, self.source, recipe, seed=seed)
         assert found.masks is not None
-        model, rate, decay, steps = found.model, self.method.finetune_rate, constant, self.method.finetune_steps
         if self.method.retrain == "rewind":
-            model, rate, decay, steps = drawn(build, seed), 1.0, recipe.decay, None
-        tune = replace(recipe, steps=steps or recipe.steps, learning_rate=recipe.learning_rate * rate, decay=decay)
+            model, tune = drawn(build, seed), recipe
+        else:
+            rate, steps = recipe.learning_rate * self.method.finetune_rate, self.method.finetune_steps or recipe.steps
+            model, tune = found.model, replace(recipe, steps=steps, learning_rate=rate, decay=constant)
         done = train(model, task, tune, order=mixed_seed(seed, 1), masks=found.masks, every=every)
         all_steps = found.steps + done.steps
         level = Level(found.masks, task.evaluate(model, "validation"), all_steps)

@@ -22,11 +22,14 @@ last five epochs; here it is the error at the end, averaged over retrainings.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import combinations
 from statistics import fmean
 from typing import Any
+
+from torch import nn
 
 from prunus.errors import SettingError, require
 from prunus.sparse.allocation import Uniform
@@ -138,7 +141,7 @@ def sweep(
     rows = []
     for temperature, dense, dense_steps in _dense(build, task, recipe, temperatures, seed):
         for density in densities:
-            found = method(density).run(lambda dense=dense: copy.deepcopy(dense), task, recipe, seed=seed)
+            found = method(density).run(partial(copy.deepcopy, dense), task, recipe, seed=seed)
             if found.masks is None:
                 raise SettingError("the regimes are those of masks; a method that removes units has no shared line")
             networks, steps = [], dense_steps + found.steps
@@ -163,7 +166,9 @@ def sweep(
     return rows
 
 
-def _dense(build: Build, task: Task, recipe: Recipe, temperatures: Sequence[Temperature], seed: int):
+def _dense(
+    build: Build, task: Task, recipe: Recipe, temperatures: Sequence[Temperature], seed: int
+) -> Iterator[tuple[Temperature, nn.Module, int]]:
     """(temperature, the dense network, its steps), hottest first. Cuts of the steps are states of one training."""
     hottest_first = sorted(temperatures, key=lambda t: -t.heat)
     if hottest_first[0].knob == "steps":
@@ -202,8 +207,10 @@ def _at(rows: Iterable[Row], density: float) -> list[Row]:
         Row(
             density,
             temperature,
-            *(fmean(getattr(row, name) for row in some) for name in ("error", "lmc", "cka")),
-            steps=sum(row.steps for row in some),
+            fmean(row.error for row in some),
+            fmean(row.lmc for row in some),
+            fmean(row.cka for row in some),
+            sum(row.steps for row in some),
         )
         for temperature, some in groups.items()
     ]

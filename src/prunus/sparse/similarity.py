@@ -63,4 +63,4 @@ def output_cka(a: nn.Module, b: nn.Module, inputs: Any, on: str = "softmax", deb
             found = torch.cat([model(part) for part in inputs.split(1024)])
         found = found.flatten(0, -2)
         outputs.append(found.double().softmax(-1) if on == "softmax" else found)
-    return linear_cka(*outputs, debiased=debiased)
+    return linear_cka(outputs[0], outputs[1], debiased)
