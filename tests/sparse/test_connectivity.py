@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from small_networks import blobs
 
 from prunus.errors import ModelError, SettingError
-from prunus.sparse import Masks, Recipe, prune, train
+from prunus.sparse import Evaluation, Masks, Recipe, prune, train
 from prunus.sparse.batch_norm import recompute_statistics
 from prunus.sparse.connectivity import largest_deviation, lmc
 from prunus.sparse.networks import drawn, mlp, residual_mlp
@@ -68,7 +68,7 @@ def test_the_curve_is_that_of_a_slow_path(trained, metric):
             (outputs.argmax(-1) != targets).double().mean(),
             torch.nn.functional.cross_entropy(outputs, targets),
         )
-        expected.append(float(wrong if metric == "error" else nll))
+        expected.append(float((wrong if metric == "error" else nll).detach()))
     found = lmc(a, b, task, points=5, metric=metric, masks=masks)
     assert found.curve == pytest.approx(expected, abs=1e-5)
     assert (found.value, found.at) == largest_deviation(found.curve)
@@ -104,3 +104,11 @@ def test_ends_share_masks_and_architecture(trained):
         lmc(a, b, task, points=2)
     with pytest.raises(SettingError, match="error or nll"):
         lmc(a, b, task, metric="accuracy")
+
+
+def test_scores_that_are_no_accuracies_have_no_error(trained, monkeypatch):
+    a, b, task, masks = trained
+    monkeypatch.setattr(type(task), "evaluate", lambda *_: Evaluation(2.0, -7.4))  # minus a perplexity
+    assert lmc(a, b, task, metric="nll", masks=masks).curve == (2.0,) * 11
+    with pytest.raises(SettingError, match="metric = nll"):
+        lmc(a, b, task, masks=masks)

@@ -1,32 +1,25 @@
 """Contrasting settings, measured in pairs."""
 
 import statistics
-from dataclasses import replace
 
 import pytest
 import torch
 from small_networks import blobs
 
-from prunus.errors import SettingError
 from prunus.sparse import Masks, Recipe
 from prunus.sparse.contrasts import (
     COLUMNS,
     Gap,
-    Transferred,
     choose_rates,
     measure,
     report,
     standard_pairs,
-    transfer_pairs,
 )
-from prunus.sparse.data import of_classes
 from prunus.sparse.methods import OneShot
-from prunus.sparse.networks import drawn, mlp
+from prunus.sparse.networks import mlp
 from prunus.sparse.removal import remove_channels
 from prunus.sparse.table import Arm
-from prunus.sparse.task import mixed_seed
 from prunus.sparse.taxonomy import PAIRS, contrast
-from prunus.sparse.training import train
 
 OUTPUT = 12 * 4
 
@@ -113,40 +106,6 @@ def test_rates_are_chosen_for_each_arm_by_its_validation_score():
         assert rate == rates[scores.index(max(scores))] == 0.02
     own = measure(pairs, build, task, Recipe(20), (0, 1), rates={"P8": (1e-5, 0.02)})[0]
     assert own.rates == (1e-5, 0.02) and own.mean < -0.1  # an arm that hardly learns
-
-
-def test_transfer_takes_the_mask_and_perhaps_the_weights_of_the_other_task():
-    task = blobs()
-    source, target = of_classes(task, [0, 1]), of_classes(task, [2, 3])
-    recipe = Recipe(10, 0.01)
-    for name, (original, transfer) in transfer_pairs(build, source, 0.25).items():
-        kept = transfer.run(build, target, recipe, seed=0)
-        assert kept.steps == original.run(build, target, recipe, seed=0).steps == 20
-        dense = drawn(build, 0)
-        train(dense, source, recipe, order=0)
-        shot = replace(original.method, retrain="none", pretrain=0)
-        masks = shot.run(lambda dense=dense: dense, source, recipe).masks
-        assert kept.masks == masks
-        network = drawn(build, 0) if "mask" in name else dense
-        train(network, target, recipe, order=mixed_seed(0, 1), masks=masks)
-        expected = dict(network.named_parameters())
-        assert all(torch.equal(p, expected[n]) for n, p in kept.model.named_parameters())
-    # where both tasks are one, transfer is what it is held against
-    for original, transfer in transfer_pairs(build, target, 0.25).values():
-        same = [arm.run(build, target, recipe, seed=3) for arm in (original, transfer)]
-        assert same[0].masks == same[1].masks
-        assert same[0].levels[-1].validation == same[1].levels[-1].validation
-    with pytest.raises(SettingError, match="finetune or rewind"):
-        Transferred(source, OneShot(0.1, at="init"))
-
-
-def test_the_tasks_of_transfer_share_no_class():
-    task = blobs()
-    low, high = of_classes(task, [0, 1]), of_classes(task, (2, 3))
-    assert set(low.test[1].tolist()) == {0, 1} and set(high.train[1].tolist()) == {2, 3}
-    assert len(low.train[0]) + len(high.train[0]) == len(task.train[0]) and low.batch_size == task.batch_size
-    with pytest.raises(SettingError, match="classes"):
-        of_classes(task, [7])
 
 
 def test_the_report_has_a_row_of_plain_values_for_each_gap():

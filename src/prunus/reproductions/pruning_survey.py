@@ -31,6 +31,7 @@ def measure(trial: Trial) -> Evidence:
     from prunus.sparse import Recipe, contrasts
     from prunus.sparse.data import digits, of_classes
     from prunus.sparse.networks import mlp
+    from prunus.sparse.transfer import transfer_pairs
 
     def build() -> Any:
         return mlp(64, 300, 100, 10)
@@ -39,7 +40,7 @@ def measure(trial: Trial) -> Evidence:
     low, high = of_classes(task, range(5)), of_classes(task, range(5, 10))
     seeds, part, gaps = seeds_of(trial), part_of(trial), []
     on_all = contrasts.standard_pairs(build, DENSITY, task.example, 2 if trial.smoke else 8)
-    on_high = contrasts.transfer_pairs(build, low, DENSITY)
+    on_high = transfer_pairs(build, low, DENSITY)
     for pairs, data in ((on_all, task), (on_high, high)):
         for pair, arms in pairs.items():
             trial.say(f"{pair}: {arms[0].name}, {arms[1].name}")

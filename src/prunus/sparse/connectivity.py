@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from prunus.errors import ModelError, require
+from prunus.errors import ModelError, SettingError, require
 from prunus.sparse.batch_norm import recompute_statistics
 from prunus.sparse.masks import Masks, prunable
 from prunus.sparse.task import Task
@@ -60,7 +60,8 @@ def lmc(
 
     ``metric``: ``error`` is 1 - score on the training split (for scores that are accuracies), ``nll`` the loss.
     ``masks`` are those of both ends; without them both must have zeros at the same places. ``batches`` of training data
-    give the batch norms' statistics. Raises ModelError if architectures or masks differ.
+    give the batch norms' statistics. Raises ModelError if architectures or masks differ, SettingError if the score is
+    not in [0, 1] and cannot be an accuracy.
     """
     require(points >= 3, "points", points, "at least 3: both ends and one between")
     require(metric in METRICS, "metric", metric, "error or nll")
@@ -74,6 +75,10 @@ def lmc(
         )
         recompute_statistics(between, task, batches)
         seen = task.evaluate(between, "train")
+        if metric == "error" and not 0 <= seen.score <= 1:
+            raise SettingError(
+                f"a score of {seen.score:g} is no share of right answers; use metric = nll for this task"
+            )
         curve.append(seen.loss if metric == "nll" else 1 - seen.score)
     return Connectivity(largest_deviation(curve)[0], tuple(curve), largest_deviation(curve)[1])
 

@@ -5,8 +5,8 @@ may have the learning rate that is best for it on validation (``choose_rates``, 
 not one of tuning. A gap is reported with its sign; it is *claimed* only if it is at least twice the standard deviation
 of its differences.
 
-P6 (original task or transfer) needs a second task: ``transfer_pairs``. P7 (static or dynamic) needs a network with
-gates; ``measure`` takes any two arms.
+P6 (original task or transfer) needs a second task: ``transfer.transfer_pairs``. P7 (static or dynamic) needs a network
+with gates. ``measure`` takes any two arms.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prunus.errors import require
 from prunus.sparse.allocation import Uniform
 from prunus.sparse.importance import SNIP, Magnitude
 from prunus.sparse.masks import Masks
 from prunus.sparse.methods import LotteryTicket, OneShot
-from prunus.sparse.methods.result import Build, Level, Sparsified
+from prunus.sparse.methods.result import Build
 from prunus.sparse.networks import drawn
 from prunus.sparse.prune import prune
 from prunus.sparse.removal import remove_channels
 from prunus.sparse.scope import Units, channels
 from prunus.sparse.table import Arm
-from prunus.sparse.task import Task, mixed_seed
-from prunus.sparse.taxonomy import PAIRS, MethodCard, Pair
-from prunus.sparse.training import Recipe, constant, train
+from prunus.sparse.task import Task
+from prunus.sparse.taxonomy import PAIRS, Pair
+from prunus.sparse.training import Recipe
 
 Pairs = Mapping[str, tuple[Arm, Arm]]
 """A pair's id, with anything after a comma to tell two versions of one apart -> its two arms."""
@@ -120,51 +119,6 @@ def channels_kept(build: Build, rows: Units, output: str, density: float, exampl
         smaller = remove_channels(model, prune(model, masks, share, allocation=Uniform(), scope=rows), example)
         low, high = (share, high) if Masks.of(smaller).total <= most else (low, share)
     return low or high
-
-
-@dataclass(frozen=True)
-class Transferred:
-    """Prune by ``method`` on ``source``; then train on the task that ``run`` is given (card 46, P6).
-
-    If the method fine-tunes, its pruned weights go along; if it rewinds, only the mask does, onto the initial weights.
-    Steps are those that the method takes on one task.
-    """
-
-    source: Task
-    method: OneShot
-
-    def __post_init__(self) -> None:
-        able = self.method.at == "trained" and self.method.retrain in ("finetune", "rewind")
-        require(able, "method", self.method, "one-shot pruning after training, with retrain finetune or rewind")
-
-    @property
-    def taxonomy(self) -> MethodCard:
-        return self.method.taxonomy
-
-    def run(self, build: Build, task: Task, recipe: Recipe, *, seed: int = 0, every: int = 0) -> Sparsified:
-        found = replace(self.method, retrain="none").run(build, self.source, recipe, seed=seed)
-        assert found.masks is not None
-        if self.method.retrain == "rewind":
-            model, tune = drawn(build, seed), recipe
-        else:
-            rate, steps = recipe.learning_rate * self.method.finetune_rate, self.method.finetune_steps or recipe.steps
-            model, tune = found.model, replace(recipe, steps=steps, learning_rate=rate, decay=constant)
-        done = train(model, task, tune, order=mixed_seed(seed, 1), masks=found.masks, every=every)
-        all_steps = found.steps + done.steps
-        level = Level(found.masks, task.evaluate(model, "validation"), all_steps)
-        return Sparsified(model, found.masks, all_steps, [level])
-
-
-def transfer_pairs(build: Build, source: Task, density: float) -> dict[str, tuple[Arm, Arm]]:
-    """P6 for a network as ``standard_pairs`` takes: pruned on the task that is measured, or on ``source``. Twice: with
-    the weights going along, and the mask alone, where both arms train the same initial weights equally long."""
-    output = list(Masks.of(drawn(build, 0)))[-1]
-    shot = OneShot(density, allocation=Uniform(), finetune_rate=1.0, exclude=(output,))
-    versions = {"P6": shot, "P6, mask alone": replace(shot, retrain="rewind")}
-    return {
-        name: (Arm("original task", method), Arm("transfer", Transferred(source, method)))
-        for name, method in versions.items()
-    }
 
 
 def choose_rates(
