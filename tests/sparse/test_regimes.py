@@ -5,13 +5,14 @@ import copy
 import pytest
 import torch
 from small_networks import blobs
+from torch import nn
 
 from prunus.errors import SettingError
-from prunus.sparse import Masks, Recipe, prune, train
+from prunus.sparse import Evaluation, Masks, Recipe, prune, train
 from prunus.sparse.connectivity import lmc
 from prunus.sparse.methods import OneShot
 from prunus.sparse.networks import drawn, mlp
-from prunus.sparse.regimes import Row, Temperature, advise, regime, select, sweep, temperatures
+from prunus.sparse.regimes import Row, Temperature, advise, one_shot, regime, select, sweep, temperatures
 from prunus.sparse.similarity import output_cka
 from prunus.sparse.task import mixed_seed
 from prunus.sparse.training import divided_by_ten
@@ -21,6 +22,15 @@ HOT, WARM, COLD = temperatures("steps", (300, 30, 100))
 
 def build():
     return mlp(8, 16, 12, 4)
+
+
+class Images:
+    """Enough of a task for pruning without data."""
+
+    example = torch.zeros(1, 1, 8, 8)
+
+    def evaluate(self, model, split):
+        return Evaluation(0.0, 0.0)
 
 
 def row(temperature, error=0.1, lmc=0.0, cka=0.9, density=0.05):
@@ -104,6 +114,13 @@ def test_any_method_that_starts_from_a_trained_network_can_be_diagnosed():
 
     (found,) = sweep(build, blobs(), Recipe(10, 0.01), [Temperature("steps", 4)], (0.3,), (1, 2, 3), method=method)
     assert seen == [0.3] and found.steps == 4 + 3 + 3 * 10
+
+
+def test_by_default_a_convolution_keeps_the_cards_count_and_the_output_layer_is_spared():
+    network = nn.Sequential(nn.Conv2d(16, 16, 3), nn.Flatten(), nn.Linear(64, 10))
+    method = one_shot(Masks.of(network))(0.1)
+    found = method.run(lambda: network, Images(), Recipe(1))
+    assert found.masks.counts() == {"0.weight": 230} and found.steps == 0  # 2304 - round(.9 * 2304)
 
 
 def test_settings_of_a_sweep_are_checked():
