@@ -2,7 +2,8 @@
 
 *Accuracy.* A small ResNet with batch norms on 8x8 digits at a high rate, trained, pruned once to 95 % and put back to
 step 0, or to 2 % of the steps, then trained again; beside both, the same mask shuffled in each layer. Claimed: going
-back to 2 % is better than to 0, and better than shuffled there.
+back to 2 % is better than to 0, and better than shuffled there. The rows also show the dense network, and the same
+pruning with as many steps that goes on from the trained weights.
 
 *Stability.* LeNet-300-100, pruned in 10 rounds to 11 %: the angle between the whole network and the ticket after the
 same training (to pruning), and between two trainings of the ticket in different data order (to order), each against the
@@ -64,6 +65,7 @@ def _accuracy(trial: Trial, part: str, seeds: list[int]) -> tuple[dict[tuple[str
     from prunus.sparse.data import digits
     from prunus.sparse.methods import IMPRewinding
     from prunus.sparse.networks import drawn, resnet
+    from prunus.sparse.table import baselines
     from prunus.sparse.task import mixed_seed
     from prunus.sparse.training import divided_by_ten
 
@@ -72,11 +74,16 @@ def _accuracy(trial: Trial, part: str, seeds: list[int]) -> tuple[dict[tuple[str
 
     task, steps = digits(flat=False), 20 if trial.smoke else STEPS
     recipe, k = Recipe.sgd(steps, RATE, divided_by_ten), max(1, round(REWIND * steps))
+    output = ("head.2.weight",)
+    others = [arm for arm in baselines(DENSITY, output, stretch=1.0) if arm.name != "random"]  # shuffled masks are
     scores: dict[tuple[str, int], list[float]] = defaultdict(list)
+    plain: dict[str, list[float]] = defaultdict(list)
     for seed in seeds:
+        for arm in others:
+            plain[arm.name].append(task.evaluate(arm.run(build, task, recipe, seed).model, part).score)
         for early in (0, k):
             trial.say(f"ResNet, seed {seed}, back to step {early}")
-            shot = IMPRewinding(1, 1 - DENSITY, "global", early, exclude=("head.2.weight",))
+            shot = IMPRewinding(1, 1 - DENSITY, "global", early, exclude=output)
             found = shot.run(build, task, recipe, seed=seed)
             assert found.ticket is not None
             scores["ticket", early].append(task.evaluate(found.model, part).score)
@@ -84,6 +91,10 @@ def _accuracy(trial: Trial, part: str, seeds: list[int]) -> tuple[dict[tuple[str
             model, _ = shuffled.trained(drawn(build, seed), task, recipe, mixed_seed(seed, 2))
             scores["shuffled", early].append(task.evaluate(model, part).score)
     rows = [
+        _row("ResNet", "dense", "", 1.0, fmean(plain["dense"]), steps=steps),
+        _row("ResNet", "magnitude, no rewinding", "", DENSITY, fmean(plain["magnitude one-shot"]), steps=2 * steps),
+    ]
+    rows += [
         _row("ResNet", mask, early, DENSITY, fmean(values), steps=2 * steps - early)
         for (mask, early), values in scores.items()
     ]
@@ -132,7 +143,7 @@ def _stability(trial: Trial, seeds: list[int]) -> tuple[dict[tuple[str, str, int
 
 
 def _row(
-    network: str, mask: str, k: int, kept: float, accuracy: float | str, *measures: float, steps: int
+    network: str, mask: str, k: int | str, kept: float, accuracy: float | str, *measures: float, steps: int
 ) -> dict[str, Any]:
     """The cells of ``COLUMNS``; what is not measured of a network is left empty. ``steps`` are all of them."""
     return dict(zip(COLUMNS, (network, mask, k, kept, accuracy, *(measures or ("",) * 4), steps), strict=True))
