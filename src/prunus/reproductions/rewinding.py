@@ -20,7 +20,7 @@ from prunus.reproductions.claim import Claim, Evidence, Trial
 from prunus.reproductions.paired import finding, part_of, seeds_of
 
 DENSITY, STEPS, RATE, REWIND = 0.05, 300, 0.1, 0.02
-MLP_STEPS, MLP_ROUNDS = 400, 10
+MLP_STEPS, MLP_ROUNDS = 300, 10
 RATES = {"[02].weight": 0.2, "4.weight": 0.1}
 MEASURES = ("to pruning", "to order")
 COLUMNS = (
