@@ -22,7 +22,7 @@ from prunus.interval import t_interval
 from prunus.reproductions.claim import Claim, Evidence, Finding, Trial
 from prunus.reproductions.paired import finding, part_of, seeds_of
 
-DENSITIES, CUTS, RETRAIN = (0.03, 0.05, 0.1, 0.4), (40, 160, 320, 640), 100
+DENSITIES, CUTS, RETRAIN = (0.03, 0.05, 0.1, 0.4), (40, 160, 320, 640), 80
 A_TIE = -0.5
 COLUMNS = ("density", "dense steps", "error", "LMC", "CKA", "regime", "advice", "seeds in regime I")
 
