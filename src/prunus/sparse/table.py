@@ -65,16 +65,17 @@ class Dense:
 
 @dataclass(frozen=True)
 class Scratch:
-    """The architecture that ``shape(seed)`` gives, a (smaller) network and its masks or None, on fresh weights of its
-    own seed: for the recipe's steps, or, if ``same_compute``, for E F_dense / F_small, at most ``cap`` E."""
+    """A pruned architecture, a (smaller) network or its masks, on fresh weights of their own seed: for the recipe's
+    steps, or, if ``same_compute``, for E F_dense / F_small, at most ``cap`` E."""
 
-    shape: Callable[[int], tuple[nn.Module, Masks | None]]
+    pruned: nn.Module
+    masks: Masks | None
     same_compute: bool = False
     cap: float | None = CAP
 
     def run(self, build: Build, task: Task, recipe: Recipe, *, seed: int = 0, every: int = 0) -> Sparsified:
-        pruned, masks = self.shape(seed)
-        fresh = partial(redraw, pruned) if masks is None else build
+        masks = self.masks
+        fresh = partial(redraw, self.pruned) if masks is None else build
         model = drawn(fresh, mixed_seed(seed, 2))  # a seed of its own: the dense one would make it a lottery ticket
         steps, wanted = self.budget(build, task, recipe, seed)
         done = train(model, task, replace(recipe, steps=steps), order=mixed_seed(seed, 1), masks=masks, every=every)
@@ -86,8 +87,7 @@ class Scratch:
         """Steps taken, and steps that would have been wanted without the cap."""
         if not self.same_compute:
             return recipe.steps, recipe.steps
-        pruned, masks = self.shape(seed)
-        dense, small = macs(drawn(build, seed), task.example), macs(pruned, task.example, masks)
+        dense, small = macs(drawn(build, seed), task.example), macs(self.pruned, task.example, self.masks)
         wanted = scratch_budget(recipe.steps, dense, small)
         return (wanted if self.cap is None else min(wanted, round(self.cap * recipe.steps))), wanted
 
@@ -151,9 +151,9 @@ def run_arms(
             found[arm.name] = _measure(arm, lines[arm.name], build, task, recipe, seed, len(seeds))
             say(f"seed {seed}, {arm.name}: {lines[arm.name].validation[-1]:.3f} on validation")
         if scratch is not None:
-            shape = found[scratch].model, found[scratch].masks
+            pruned = found[scratch]
             for name, same_compute in (("scratch-E", False), ("scratch-B", True)):
-                arm = Arm(name, Scratch(lambda _, shape=shape: shape, same_compute, cap))
+                arm = Arm(name, Scratch(pruned.model, pruned.masks, same_compute, cap))
                 _measure(arm, lines.setdefault(name, Line(name)), build, task, recipe, seed, len(seeds))
     return lines
 
