@@ -33,8 +33,8 @@ def arithmetic(operations: int = 2, rows: int = 4000, seed: int = 0, batch_size:
     """Problems of the arithmetic world with their solutions, character by character: which comes next?
 
     Inputs and targets are (n, t) integers, places in ``CHARACTERS``; only the solution's characters count, so that the
-    score is the share of them that is right after the right ones before. Trained on ``rows`` sampled problems, validated
-    on the world's dev split and tested on its report split, none of which are ever sampled. The network is
+    score is the share of them that is right after the right ones before. ``rows`` sampled problems train; the world's
+    dev split validates and its report split tests, neither of which is ever sampled. The network for it is
     ``networks.transformer(tokens=len(CHARACTERS) + 1, length=t)``.
     """
     from prunus.worlds import arithmetic as world

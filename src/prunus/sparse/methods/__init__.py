@@ -4,6 +4,7 @@
 ``run(build, task, recipe, seed=0, every=0) -> Sparsified``.
 """
 
+from prunus.sparse.methods.channels import Channels
 from prunus.sparse.methods.granet import GMP, SET, GraNet, RigL
 from prunus.sparse.methods.imp_rewinding import IMPRewinding
 from prunus.sparse.methods.layer_lottery import LayerLottery
@@ -14,6 +15,7 @@ from prunus.sparse.methods.sap import SAP
 from prunus.sparse.methods.scratch import compare_arms, scratch_budget
 
 METHODS = {
+    "channels": Channels,
     "gmp": GMP,
     "granet": GraNet,
     "imp-rewinding": IMPRewinding,
@@ -30,6 +32,7 @@ __all__ = [
     "METHODS",
     "SAP",
     "SET",
+    "Channels",
     "GraNet",
     "IMPRewinding",
     "LayerLottery",
