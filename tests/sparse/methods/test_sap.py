@@ -78,6 +78,8 @@ def test_with_a_density_it_ends_exactly_there():
     found = SAP(rounds=3, gamma=2.0, density=between).run(build, task, recipe, seed=1)
     assert found.masks.kept == round(between * found.masks.total) and found.steps == 120
     assert free.levels[2].masks.within(found.masks) and found.masks.within(free.levels[1].masks)
+    slow = SAP(rounds=1, density=0.1).run(build, task, recipe, seed=1)
+    assert slow.masks.kept == round(0.1 * slow.masks.total) and slow.steps == 80
     # What the index gave up and is kept all the same is larger than what went.
     model = drawn(build, 1)
     masks, new = Masks.of(model), SAP(gamma=4.0, density=0.7).prune(weights(model), Masks.of(model))[0]

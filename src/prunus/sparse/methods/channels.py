@@ -3,9 +3,9 @@
 The structured baseline of every table: nothing is searched, any importance ranks. ``layers`` (shell patterns) name the
 weights whose rows, filters or neurons, may go: if none is named all but the model's last, which is taken to be its
 output. What is added to other channels, as at the end of residual blocks, must not be among them. As many rows are kept
-as ``macs`` allows, found by halving, or as many as ``kept`` says. A row's score is the norm, sum or mean of its weights'
-scores. With ``Uniform`` every layer keeps the same share, so that the widths do not depend on the scores; ``Global``
-ranks over layers, for scores that compare between them (SNIP, Taylor).
+as ``macs`` allows, found by halving, or as many as ``kept`` says. A row's score is the norm, sum or mean of those of
+its weights. With ``Uniform`` every layer keeps the same share, so that the widths do not depend on the scores;
+``Global`` ranks over layers, for scores that compare between them (SNIP, Taylor).
 """
 
 from __future__ import annotations

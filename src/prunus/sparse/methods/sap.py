@@ -4,7 +4,8 @@ Train from theta_0 with the mask; take the best state on validation; for each un
 index of its kept weights, prune the c smallest of them, c = floor(d clip(gamma (1 - ceil(r)/d), 0, beta)); go back to
 theta_0; repeat. Where weights are spread evenly little is cut, so it slows down by itself; eta > 0 or gamma > 1 is
 faster. How far it goes is what the index says; with a ``density`` the round that would go below it prunes exactly to
-it, the smallest of what the index gave up, and is the last *(inferred, for comparisons at equal density)*.
+it, the smallest of what the index gave up, and is the last; if none does, the last one also prunes the smallest of all
+that are too many *(inferred, for comparisons at equal density)*.
 
 Published code takes the best state on the *test* set, keeps all weights that tie with the threshold, and has global
 scope, which is worse than both others at small densities. Here the validation set chooses and ties follow ``exact.py``.
@@ -124,6 +125,10 @@ class SAP:
             if self.density is not None and masks.kept <= round(self.density * masks.total):
                 break
             if round_ < self.rounds:
-                masks, read = self.prune({n: w.data for n, w in masks.weights(model).items()}, masks)
+                weights = {name: w.detach() for name, w in masks.weights(model).items()}
+                masks, read = self.prune(weights, masks)
                 statistics.append(read)
+                if round_ == self.rounds - 1 and self.density is not None:
+                    least = round(self.density * masks.total)
+                    masks = Masks(keep_largest({n: w.abs() for n, w in weights.items()}, least, masks, floor=1))
         return SAPFound(model, masks, steps, levels, statistics)
