@@ -31,9 +31,13 @@ SAME = -0.02
 PAPERS = {
     1: "prunus.reproductions.stream_t1",
     4: "prunus.reproductions.ttsnap",
+    10: "prunus.reproductions.layer_lottery",
+    21: "prunus.reproductions.scratch",
     24: "prunus.reproductions.process_advantage",
+    25: "prunus.reproductions.granet",
     38: "prunus.reproductions.process_reward_agent",
     41: "prunus.reproductions.early_rejection",
+    48: "prunus.reproductions.sap",
     52: "prunus.reproductions.self_evaluation",
     58: "prunus.reproductions.alignment",
     61: "prunus.reproductions.rest_mcts",

@@ -4,7 +4,6 @@
 ``run(build, task, recipe, seed=0, every=0) -> Sparsified``.
 """
 
-from prunus.sparse.methods.channels import Channels
 from prunus.sparse.methods.granet import GMP, SET, GraNet, RigL
 from prunus.sparse.methods.imp_rewinding import IMPRewinding
 from prunus.sparse.methods.layer_lottery import LayerLottery
@@ -15,7 +14,6 @@ from prunus.sparse.methods.sap import SAP
 from prunus.sparse.methods.scratch import compare_arms, scratch_budget
 
 METHODS = {
-    "channels": Channels,
     "gmp": GMP,
     "granet": GraNet,
     "imp-rewinding": IMPRewinding,
@@ -32,7 +30,6 @@ __all__ = [
     "METHODS",
     "SAP",
     "SET",
-    "Channels",
     "GraNet",
     "IMPRewinding",
     "LayerLottery",
