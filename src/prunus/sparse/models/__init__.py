@@ -10,8 +10,9 @@ from typing import Any
 
 from prunus.errors import ModelError, require
 from prunus.sparse.models.model import UNIT_KINDS, Prunable
+from prunus.sparse.models.replay import restore
 
-__all__ = ["UNIT_KINDS", "Prunable", "load"]
+__all__ = ["UNIT_KINDS", "Prunable", "load", "restore"]
 
 REMEDY = (
     "name a transformers folder of a causal language model, a diffusers folder with a WanTransformer3DModel, or "

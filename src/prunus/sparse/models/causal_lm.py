@@ -13,16 +13,12 @@ from torch import nn
 
 from prunus.errors import ModelError, SettingError, require
 from prunus.sparse.masks import Masks, prunable
-from prunus.sparse.models.decoder import Decoder, smaller
+from prunus.sparse.models.decoder import Decoder
 from prunus.sparse.models.folder import sizes, write_json, written_whole
+from prunus.sparse.models.model import NO_SPEED_UP, REAL_SPEED_UP
+from prunus.sparse.models.smaller_decoder import smaller
 from prunus.sparse.models.text_data import Packed, Texts, documents, pack, split_texts
 from prunus.sparse.scope import Units
-
-NO_SPEED_UP = (
-    "none on ordinary libraries: zeros are multiplied like other numbers. The masks are kept for sparse kernels; 2:4 "
-    "masks have the format that sparse tensor cores read, their speed was not measured"
-)
-REAL_SPEED_UP = "real on any hardware: the matrices are smaller and all libraries that read the folder gain from it"
 
 
 @dataclass(frozen=True, eq=False)
