@@ -95,7 +95,8 @@ def measure(trial: Trial) -> Evidence:
         findings.append(compare(ours, lines["SAP globally"], trial, SAME))
         rows += [row(line, {"lottery ticket": ticket, "one-shot": shot}, trial) for line in lines.values()]
     settings = {
-        "data": "digits", "split": trial.split, "seeds": len(seeds), "steps": recipe.steps, "gamma": list(GAMMA.values()),
+        "data": "digits", "split": trial.split, "seeds": len(seeds), "steps": recipe.steps,
+        "gamma": list(GAMMA.values()),
         "index by round": curves,
         "phases": [phases([at["index"] for at in curve], [at["score"] for at in curve]) for curve in curves],
     }  # fmt: skip
