@@ -194,7 +194,7 @@ def verdict(row: Measured) -> str:
         return "none asked: masks are zeros that are multiplied"
     if not row.asked:
         return f"{row.ratio:.2f} (shown only)"
-    return f"{row.ratio:.2f}" + ("" if row.enough else f": less than {ASKED}, or the dense forward is too short")
+    return f"{row.ratio:.2f}" + ("" if row.enough else f": below {ASKED}, or the dense forward is below {FLOOR} s")
 
 
 def main() -> None:

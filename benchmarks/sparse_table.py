@@ -144,7 +144,7 @@ TABLES = {
         lambda _: digits(flat=False),
         structured,
         (0.3, 0.5, 0.75),
-        600,
+        240,
         "MACs",
     ),
     "resnet": Table(

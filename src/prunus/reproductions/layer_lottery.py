@@ -8,7 +8,8 @@ removed at initialisation, the lowest by SNIP or GraSP. Beside them:
   are left are counted, then a whole network's inner neurons are pruned to that count (more than 4 blocks' worth of
   neurons cannot be had from inner ones alone; they have fewer MACs then than the shorter network);
 - networks that were drawn with 10 - p blocks in the first place, from seeds of their own;
-- random neurons at the nearest count that equal layers allow, the dense network, and one-shot magnitude pruning of neurons after dense training.
+- random neurons at the nearest count that equal layers allow, one-shot magnitude pruning of as many after dense
+  training, and the dense network.
 
 All arms have as many gradient steps in all. A shallower network often simply trains better on so little data: look at
 the networks of the same depth before crediting a criterion.
