@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prunus.reproductions.claim import Trial
-from prunus.reproductions.sap import SAP_ROUNDS, index_by_round, measure, network
+from prunus.reproductions.sap import DENSITY, SAP_ROUNDS, index_by_round, measure, network
 from prunus.sparse import Masks
 from prunus.sparse.data import digits
 from prunus.sparse.networks import drawn
@@ -37,7 +37,7 @@ def test_all_arms_have_equal_densities_and_steps(tmp_path):
     for row in evidence.rows:
         name = row["arm"]
         if "dense" not in name:
-            assert abs(row["kept"] * total - round(0.05 * total)) <= SAP_ROUNDS  # the ticket rounds each time
+            assert abs(row["kept"] * total - round(DENSITY * total)) <= SAP_ROUNDS  # the ticket rounds each time
         if "SAP" in name or "ticket" in name or "dense" in name:
             assert row["steps"] <= whole
     assert len(evidence.settings["phases"]) == 2

@@ -55,7 +55,7 @@ def arms(density: float) -> list[Arm]:
 
 def measure(trial: Trial) -> Evidence:
     task, recipe, seeds = digits(), Recipe.sgd(STEPS), seeds_of(trial)
-    densities = DENSITIES
+    densities: tuple[float, ...] = DENSITIES
     if trial.smoke:
         recipe, densities = replace(recipe, steps=40), DENSITIES[:1]
     findings, rows = [], []

@@ -92,7 +92,8 @@ def network(blocks: int = BLOCKS) -> nn.Module:
 
 def measure(trial: Trial) -> Evidence:
     task, recipe = digits(), Recipe(600, 1e-3)
-    removed, seeds = REMOVED, seeds_of(trial)
+    removed: tuple[int, ...] = REMOVED
+    seeds = seeds_of(trial)
     if trial.smoke:
         removed, recipe = REMOVED[:1], replace(recipe, steps=20)
     lines: dict[str, Line] = {}
