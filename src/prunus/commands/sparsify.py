@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ def sparsify(job: SparsifyJob, *, out: Path | None, resume: Path | None, force: 
             raise Interrupted(f"interrupted; go on with prunus sparsify --resume {output.folder}") from None
         about = {"prunus": __version__, "folder": str(output.folder), "score": getattr(model.task, "measures", "score")}
         result = {"job": asdict(job), **about, "levels": levels}
+        if model.pretrained and job.baselines:
+            result["note"] = "no scratch lines: the model came trained, and how long it was trained is not known"
         if len(levels) > 1:
             draw(levels, output.folder / PLOT)
             result["plot"] = str(output.folder / PLOT)
@@ -82,6 +84,8 @@ class _Run:
     model: Prunable
     folder: Path
     show: Show
+    dense: dict[str, Line] = field(default_factory=dict)
+    """The dense network's line, which all levels share."""
 
     def level(self, name: str, method: Arm, wish: Wish) -> dict[str, Any]:
         """Prune to one level: the lines of the table, the best seed's network written, and what each layer keeps."""
@@ -93,9 +97,10 @@ class _Run:
         lines = self._lines(name, [method], seeds, best, scratch=None if self.model.pretrained else method.name)
         found = best[method.name]
         if self.job.baselines:
-            dense, pruned = Arm("dense", Dense(wish.pretrain)), self._baselines(wish, found, lines[method.name])
-            others = self._lines(name, [dense, *pruned], seeds, {})
-            lines = {**others, **lines}
+            if not self.dense:
+                self.dense = self._lines("dense", [Arm("dense", Dense(wish.pretrain))], seeds, {})
+            others = self._lines(name, self._baselines(wish, found, lines[method.name]), seeds, {})
+            lines = {**self.dense, **others, **lines}
         task = self.model.task
         masks = found.masks
         place = self.folder / name

@@ -24,6 +24,8 @@ def print_result(result: Mapping[str, Any], quiet: bool) -> None:
             print(f"{level['level']}:")
         print_level(level, quiet)
     print(f"score: {result['score']}, on the test split; steps: all gradient steps, pre-training and search too")
+    if "note" in result:
+        print(result["note"])
     print(f"speed-up: {levels[-1]['written']['speed_up']}")
     if "plot" in result:
         print(f"score against sparsity: {result['plot']}")
