@@ -20,13 +20,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 from torch import nn
 
 from prunus.reproductions.arm_rows import columns, compare, row
 from prunus.reproductions.claim import Claim, Evidence, Trial
-from prunus.reproductions.paired import seeds_of
+from prunus.reproductions.paired import part_of, seeds_of
 from prunus.sparse.allocation import Global, Uniform
 from prunus.sparse.data import digits
 from prunus.sparse.importance import SNIP, GraSP, Importance, Random
@@ -100,10 +101,15 @@ def measure(trial: Trial) -> Evidence:
     for arm in arms(task, removed):
         trial.say(f"{arm.name}: {len(seeds)} trainings")
         lines |= run_arms([arm], network, task, recipe, seeds)
-    won = [lines[f"{name}, p = {p}"] for name in CRITERIA for p in removed if p <= 6]
-    findings = [compare(line, lines["dense"], trial, AS_GOOD) for line in won]
+    findings = [
+        compare(lines[f"{name}, p = {p}"], lines["dense"], trial, AS_GOOD, depth_alone(lines, p, trial))
+        for name in CRITERIA
+        for p in removed
+        if p <= 6
+    ]
     for name in CRITERIA:
-        findings.append(compare(lines[f"{name}, p = {FILTERS_AT}"], lines[f"{name}, neurons"], trial))
+        ours, neurons = lines[f"{name}, p = {FILTERS_AT}"], lines[f"{name}, neurons"]
+        findings.append(compare(ours, neurons, trial, reason=depth_alone(lines, FILTERS_AT, trial)))
     rows = [
         row(line, {"dense": lines["dense"], "random": lines.get(f"random, {line.name.rpartition(', ')[2]}")}, trial)
         for line in lines.values()
@@ -113,6 +119,13 @@ def measure(trial: Trial) -> Evidence:
         "orders of removal": {name: orders(task, criterion, seeds) for name, criterion in CRITERIA.items()},
     }  # fmt: skip
     return Evidence(findings, settings, rows, COLUMNS)
+
+
+def depth_alone(lines: dict[str, Line], p: int, trial: Trial) -> str:
+    """What the depth gives without any criterion."""
+    part = part_of(trial)
+    random, drawn_so = (fmean(getattr(lines[n], part)) for n in (f"random, p = {p}", f"drawn with {BLOCKS - p} blocks"))
+    return f"blocks at random give {random:.3f}, networks that were drawn with {BLOCKS - p} blocks {drawn_so:.3f}"
 
 
 def orders(task: Task, criterion: Importance, seeds: list[int]) -> list[list[int]]:
