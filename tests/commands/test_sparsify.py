@@ -209,3 +209,11 @@ def test_a_model_is_needed_and_its_folder_is_not_overwritten(prunus, tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     told = prunus("sparsify", *DIGITS, "--sparsity", "0.5", "--steps", "5", "--out", tmp_path, code=2).err
     assert "is not empty" in told and (tmp_path / "note.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("method", ["bip", "jackpots"])
+def test_a_search_of_masks_has_as_many_steps_as_its_baselines(as_json, method):
+    result = as_json("sparsify", *DIGITS, "--method", method, "--sparsity", "0.9", "--steps", "40")
+    lines = result["levels"][0]["lines"]
+    assert lines[method]["steps"] == lines["dense"]["steps"] == 40
+    assert lines[method]["density"] == pytest.approx(0.1, abs=1e-4)

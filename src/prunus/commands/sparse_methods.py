@@ -31,8 +31,10 @@ from prunus.sparse.methods import (
     GMP,
     SAP,
     SET,
+    BiP,
     GraNet,
     IMPRewinding,
+    Jackpots,
     LayerLottery,
     LotteryTicket,
     OneShot,
@@ -222,6 +224,12 @@ def _sap(wish: Wish, settings: Settings) -> tuple[Any, float]:
     return method, 1 / (method.rounds + 1)
 
 
+def _searched(cls: type, wish: Wish, settings: Settings) -> tuple[Any, float]:
+    """A search of masks from trained weights, with as many gradients as dense training has."""
+    ways: dict[str, Any] = {"pretrain": wish.pretrain, "exclude": wish.exclude}
+    return cls(wish.density, **{**ways, **settings}), 1.0 if wish.model.pretrained else 0.5
+
+
 def _layer_lottery(wish: Wish, settings: Settings) -> tuple[Any, float]:
     require(wish.macs is None, "--macs", wish.macs, "for one-shot; layers are counted: --sparsity")
     importance = {"importance": wish.scored_by()} if wish.importance else {}
@@ -245,6 +253,8 @@ CHOICES: dict[str, Choice] = {
     "set": Choice(partial(_gradual, SET), card=SET),
     "lottery-ticket": Choice(_lottery_ticket, card=LotteryTicket),
     "imp-rewinding": Choice(_imp_rewinding, card=IMPRewinding),
+    "bip": Choice(partial(_searched, BiP), card=BiP()),
+    "jackpots": Choice(partial(_searched, Jackpots), card=Jackpots()),
     "sap": Choice(_sap, own_sparsity=True, card=SAP),
     "layer-lottery": Choice(_layer_lottery, ("layers",), card=LayerLottery),
 }
