@@ -15,6 +15,7 @@ import numpy as np
 
 from prunus.budget import Cost
 from prunus.errors import require
+from prunus.interval import Interval
 from prunus.roles import Generator, Reward, Strategy
 from prunus.search import Event, search_many
 
@@ -33,15 +34,6 @@ class Outcome:
     cost: Cost
     error: str = ""
     path: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with the ends of its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

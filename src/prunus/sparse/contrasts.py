@@ -12,30 +12,17 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from prunus.sparse.allocation import Uniform
 from prunus.sparse.importance import SNIP, Magnitude
 from prunus.sparse.masks import Masks
 from prunus.sparse.methods import LotteryTicket, OneShot
-from prunus.sparse.methods.result import Build, Sparsified
+from prunus.sparse.methods.result import Build
 from prunus.sparse.networks import drawn
 from prunus.sparse.scope import channels
+from prunus.sparse.table import Arm
 from prunus.sparse.task import Task
 from prunus.sparse.training import Recipe
-
-
-class Method(Protocol):
-    def run(self, build: Build, task: Task, recipe: Recipe, *, seed: int = 0, every: int = 0) -> Sparsified: ...
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A method, and how much longer (or shorter) than the recipe each of its trainings is."""
-
-    name: str
-    method: Method
-    stretch: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -100,8 +87,7 @@ def measure(
         steps = [0, 0]
         for seed in seeds:
             for side, arm in enumerate(arms):
-                long = replace(recipe, steps=round(recipe.steps * arm.stretch))
-                found = arm.method.run(build, task, long, seed=seed)
+                found = arm.run(build, task, recipe, seed)
                 scores[side].append(task.evaluate(found.model, split).score)
                 steps[side] = found.steps
         differences = tuple(a - b for a, b in zip(*scores, strict=True))

@@ -17,6 +17,7 @@ from torch import nn
 
 from prunus.errors import SettingError, require
 from prunus.sparse.holding import Hold
+from prunus.sparse.journal import Journal
 from prunus.sparse.masks import Masks
 from prunus.sparse.rewind import State, snapshot
 from prunus.sparse.task import Evaluation, Task, mixed_seed
@@ -45,6 +46,8 @@ class Recipe:
     optimiser: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
     decay: Callable[[float], float] = constant
     options: dict = field(default_factory=dict)
+    journal: Journal | None = field(default=None, compare=False)
+    """Writes all trainings of a run down, so that a killed one goes on, and tells how far they are."""
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, "steps", self.steps, "at least 1")
@@ -119,7 +122,8 @@ def train(
     ``masks`` are held (weights and optimiser state, never ``.grad``). ``before_step(steps done, hold)`` runs when the
     gradients of the batch are there and the weights are still those that they were taken at; ``after_step`` after the
     step, with the gradients intact, and may set ``hold.masks``. ``every`` n steps, and at the end,
-    validation is evaluated. Raises SettingError if the loss is not a number.
+    validation is evaluated. ``keeps``: what the hooks remember, so that the journal writes it down too. Raises
+    SettingError if the loss is not a number.
     """
     stop = recipe.steps if stop is None else stop
     require(0 <= start <= stop <= recipe.steps, "start, stop", (start, stop), f"in order, from 0 to {recipe.steps}")
@@ -128,7 +132,9 @@ def train(
     done = Training()
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(sorted(devices, key=str)), Hold(masks or Masks({}), model, optimiser) as hold:
-        for step in range(start, stop):
+        place = {"order": order, "start": start, "stop": stop, "of": recipe.steps}
+        entry = (recipe.journal or Journal()).begin(place, model, optimiser, hold, done, keeps or {})
+        for step in range(entry.restore(), stop):
             torch.manual_seed(mixed_seed(order, step))  # dropout and augmentation
             for group in optimiser.param_groups:
                 group["lr"] = recipe.rate(step)
@@ -152,6 +158,7 @@ def train(
                 if seen.score > max((before.score for _, before in done.curve), default=-math.inf):
                     done.best = snapshot(model)
                 done.curve.append((step + 1, seen))
+            entry.note(step + 1, float(loss.detach()))
         done.masks = hold.masks
     return done
 

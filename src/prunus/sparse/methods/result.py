@@ -31,9 +31,10 @@ class Level:
 @dataclass
 class Sparsified:
     """The trained sparse model, its masks (None: units were removed for good), **all** gradient steps that it took,
-    search and pre-training included, and the levels on the way."""
+    search and pre-training included, the levels on the way, and whether a cap on the steps cut it short."""
 
     model: nn.Module
     masks: Masks | None
     steps: int
     levels: list[Level] = field(default_factory=list)
+    capped: bool = field(default=False, kw_only=True)
