@@ -4,6 +4,8 @@
 ``run(build, task, recipe, seed=0, every=0) -> Sparsified``.
 """
 
+from prunus.sparse.methods.consensus import Consensus
+from prunus.sparse.methods.game import Game
 from prunus.sparse.methods.granet import GMP, SET, GraNet, RigL
 from prunus.sparse.methods.imp_rewinding import IMPRewinding
 from prunus.sparse.methods.layer_lottery import LayerLottery
@@ -14,6 +16,8 @@ from prunus.sparse.methods.sap import SAP
 from prunus.sparse.methods.scratch import compare_arms, scratch_budget
 
 METHODS = {
+    "consensus": Consensus,
+    "game": Game,
     "gmp": GMP,
     "granet": GraNet,
     "imp-rewinding": IMPRewinding,
@@ -30,6 +34,8 @@ __all__ = [
     "METHODS",
     "SAP",
     "SET",
+    "Consensus",
+    "Game",
     "GraNet",
     "IMPRewinding",
     "LayerLottery",

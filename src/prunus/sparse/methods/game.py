@@ -15,14 +15,17 @@ is gamma, also at 0 (one-sided), as in the best response.
 that it hurts, and the paper rewards it (``"paper"``). ``"descent"`` is -pull and makes s descend the loss; ``"abs"``
 its size. The gradient of descent and abs is taken at s * theta, that of the paper at theta, where it has a factor s.
 
-What to know before use: at the end of training pull is 0, so that the only equilibrium of the costs is an empty
-network, and what is left depends on when it stops. ``density`` stops at a count: as soon as no more neurons than that
-have s >= threshold, s is frozen (*inferred*; if that does not happen, the largest s are kept). ``floor`` neurons of a
-layer never fall below the threshold. theta can grow and undo s; use weight decay. With beta alone large rows go first.
-``Game(alpha=0)`` is the mandatory baseline.
+What to know before use: in the paper's form the only equilibrium is an empty network (at the end of training pull is 0
+and the costs are not), so that what is left depends on when it stops. With ``"descent"`` s follows the gradient of
+L + (gamma |s| + beta |theta|^2 s^2) / alpha, which has others: gates with an L1 penalty. theta can still grow and undo
+s; use weight decay. With beta alone large rows go first. ``floor`` neurons of a layer never fall below the threshold.
+``density`` stops at a count (*inferred*): before the first update that would leave no more neurons than that with
+s >= threshold, or after the share ``until`` of the steps, exactly the largest s stay, are frozen, and the weights train
+on. ``allocation`` says whether that count is one for all layers or each layer's own.
 
 ``Game.published`` has the paper's four configurations; its 20 epochs of 469 steps at rate .001 are a travel of 9.38.
-alpha, beta and gamma of the default are ours: see ``reproductions.pruning_game``.
+alpha, beta and gamma of the default are *inferred*, chosen on digits: see ``reproductions.pruning_game``.
+``Game(alpha=0)`` is the mandatory baseline.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus.errors import require
+from prunus.sparse.allocation import Allocation, Global
 from prunus.sparse.exact import keep_largest, largest
 from prunus.sparse.gate_sites import channel_sites, fold, multiply, removed, rows
 from prunus.sparse.holding import Hold
@@ -127,6 +131,9 @@ class Participation:
             s.copy_(torch.where(spared, s, new))
             s.grad = None
 
+    def active(self, threshold: float) -> int:
+        return sum(int((s >= threshold).sum()) for s in self.s.values())
+
     @torch.no_grad()
     def keep(self, kept: Mapping[str, Tensor]) -> None:
         """Set all others to 0."""
@@ -172,14 +179,16 @@ class Game:
     """``travel`` = rate x steps: how far s moves at dU/ds = -1. ``density``: the share of the neurons at which the
     players are frozen (None: the paper, never). Output layers do not play; ``exclude`` names others that do not."""
 
-    alpha: float = 1.0
-    beta: float = 0.05
-    gamma: float = 0.05
+    alpha: float = 30.0
+    beta: float = 0.0
+    gamma: float = 0.5
     eta: float = 0.0
     benefit: str = "descent"
     travel: float = 9.38
     threshold: float = 0.01
     density: float | None = None
+    until: float = 0.5
+    allocation: Allocation = field(default_factory=Global)
     floor: int = 1
     exclude: tuple[str, ...] = ()
 
@@ -205,6 +214,7 @@ class Game:
         require(self.travel > 0, "travel", self.travel, "positive: rate x steps")
         require(0 < self.threshold < 1, "threshold", self.threshold, "above 0 and below 1")
         require(self.density is None or 0 < self.density < 1, "density", self.density, "above 0 and below 1, or None")
+        require(0 < self.until <= 1, "until", self.until, "a share of the training, above 0")
         require(self.floor >= 1, "floor", self.floor, "at least 1 neuron a layer")
 
     @classmethod
@@ -219,15 +229,19 @@ class Game:
         return {name: getattr(self, name) for name in ("alpha", "beta", "gamma", "eta", "benefit")}
 
     def kept(self, s: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Which neurons stay: those at or above the threshold, or exactly the largest ``density`` of all."""
-        least = {name: min(self.floor, len(value)) for name, value in s.items()}
+        """Which neurons stay: those at or above the threshold, or exactly the largest ``density`` of them."""
         if self.density is None:
-            return {n: (v >= self.threshold) | largest(v, least[n], name=n) for n, v in s.items()}
-        count = max(self._count(s), sum(least.values()))
-        return keep_largest(s, count, floor=self.floor)
+            return {n: (v >= self.threshold) | largest(v, min(self.floor, len(v)), name=n) for n, v in s.items()}
+        return keep_largest(s, self.counts(s), floor=self.floor)
 
-    def _count(self, s: Mapping[str, Tensor]) -> int:
-        return round((self.density or 0) * sum(v.numel() for v in s.values()))
+    def counts(self, s: Mapping[str, Tensor]) -> int | dict[str, int]:
+        """How many neurons ``density`` leaves, in all or by layer."""
+        everyone = {name: torch.ones_like(value, dtype=torch.bool) for name, value in s.items()}
+        counts = self.allocation.counts(s, everyone, self.density or 1.0)
+        least = {name: min(self.floor, len(value)) for name, value in s.items()}
+        if isinstance(counts, int):
+            return max(counts, sum(least.values()))
+        return {name: max(count, least[name]) for name, count in counts.items()}
 
     def run(self, build: Build, task: Task, recipe: Recipe, *, seed: int = 0, every: int = 0) -> Played:
         model = drawn(build, seed)
@@ -237,11 +251,17 @@ class Game:
         def play(step: int, hold: Hold) -> None:
             if players.stopped:
                 return
+            before = players.state_dict()
             players.update(self, rate)
-            active = sum(int((s >= self.threshold).sum()) for s in players.s.values())
-            if self.density is not None and active <= self._count(players.s):
-                players.keep(self.kept(players.values))
-                players.stopped = step + 1
+            if self.density is None:
+                return
+            counts = self.counts(players.values)
+            few = counts if isinstance(counts, int) else sum(counts.values())
+            if players.active(self.threshold) > few and step + 1 < self.until * recipe.steps:
+                return
+            players.load_state_dict(before)
+            players.keep(self.kept(players.values))
+            players.stopped = step + 1
 
         done = train(
             model, task, recipe, order=seed, every=every, before_step=play, keeps={"participation": players}
