@@ -8,7 +8,7 @@ from prunus.cli.app import app
 from prunus.errors import PrunusError
 
 # isort: off
-from prunus.cli import videos, texts, serving, models, papers  # noqa: F401 - each registers its commands, in the order of the help
+from prunus.cli import videos, texts, serving, sparsifying, models, papers  # noqa: F401 - each registers its commands, in the order of the help
 
 
 def main(arguments: list[str] | None = None) -> None:

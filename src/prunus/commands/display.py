@@ -75,6 +75,36 @@ class Show:
         return f"best {self._decider} {mean:.3f}" + (" (mean)" if self._several else "")
 
 
+class Trainings:
+    """A bar that trainings tell of their steps (``Journal.watch``); where stderr is no terminal a line for each."""
+
+    def __init__(self, show: Show) -> None:
+        self._show = show
+        self._bar: Any = None
+        self.what = ""
+
+    def __enter__(self) -> Trainings:
+        if not self._show.quiet and self._show.console.is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=self._show.console, transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("", total=None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, training: int, step: int, stop: int, loss: float) -> None:
+        text = f"{self.what}, training {training}, loss {loss:.4g}"
+        if self._bar:
+            self._bar.update(self._task, description=text, completed=step, total=stop)
+        elif step == stop:
+            self._show.say(f"  {text}, {stop} steps")
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], plain: bool = False) -> None:
     """A table on stdout; aligned plain lines if asked or where stdout is no terminal."""
     if plain or not sys.stdout.isatty():

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunus.errors import ModelError, SettingError
+from prunus.import_path import find_object
 from prunus.roles import CHUNK, WHOLE, FunctionReward, Reward, Strategy, View
 from prunus.strategies import Beam, BestOfN, PruneSchedule, StreamT1, TTSnap
 
@@ -169,25 +167,3 @@ def find_reward(path: str, view: View) -> Reward:
     if not callable(made):
         raise SettingError(f"--reward {path!r} is a {type(made).__name__}; it must be a Reward or a function")
     return FunctionReward(made, path.rpartition(":")[2], view)
-
-
-def find_object(option: str, path: str) -> Any:
-    """What stands at ``package.module:Name``, looked up where Python looks and in the current folder.
-
-    Raises SettingError that says which part of the option's path is wrong.
-    """
-    module_name, _, name = path.partition(":")
-    if not module_name or not name:
-        raise SettingError(f"{option} {path!r} is not an import path; write package.module:Name")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in name.split("."):
-            found = getattr(found, part)
-        return found
-    except AttributeError:
-        raise SettingError(f"{option} {path!r}: module {module_name} has no {name!r}") from None
-    except Exception as error:  # an import runs the user's own code
-        raise SettingError(f"{option} {path!r} cannot be imported: {type(error).__name__}: {error}") from error

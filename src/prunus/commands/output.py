@@ -27,7 +27,7 @@ FILES = (
     "rows.jsonl",
     "curves.png",
 )
-KINDS = {"video": "a video", "image": "an image", "solve": "solutions"}
+KINDS = {"video": "a video", "image": "an image", "solve": "solutions", "sparsify": "a pruned network"}
 """What a folder holds, by the command that made it."""
 
 
@@ -145,7 +145,7 @@ class Output:
 
     def _taken(self) -> str:
         if not (self.folder / "result.json").exists():
-            for command in ("video", "solve"):
+            for command in ("video", "solve", "sparsify"):
                 with suppress(FileError):
                     read_run(self.folder, command)
                     return (

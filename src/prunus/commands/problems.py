@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from prunus.answers import AnswerChecker, final_answer, marked_answer
-from prunus.commands.methods import find_object
 from prunus.errors import FileError, PromptError, SettingError
+from prunus.import_path import find_object
 from prunus.worlds import arithmetic
 
 WORLDS = {"arithmetic": arithmetic}

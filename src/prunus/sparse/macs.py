@@ -7,6 +7,7 @@ nothing faster on ordinary libraries. Linear layers, convolutions and attention 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,6 +40,33 @@ def macs(model: nn.Module, example: Any, masks: Masks | None = None) -> float:
         return by_module[""]
     saved = {name.rpartition(".")[0]: 1 - density for name, density in masks.densities().items()}
     return by_module[""] - sum(by_module.get(module, 0) * share for module, share in saved.items())
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """A prunable weight: its shape, how many are kept of how many, and the MACs of its layer, masked and dense."""
+
+    name: str
+    shape: tuple[int, ...]
+    weights: int
+    kept: int
+    macs: float
+    dense_macs: int
+
+    @property
+    def density(self) -> float:
+        return self.kept / self.weights
+
+
+def layer_costs(model: nn.Module, example: Any, masks: Masks) -> list[LayerCost]:
+    """One row for each weight of ``masks``, in the model's order."""
+    by_module, counts = macs_by_module(model, example), masks.counts()
+    rows = []
+    for name, mask in masks.items():
+        dense = by_module.get(name.rpartition(".")[0], 0)
+        share = counts[name] / mask.numel()
+        rows.append(LayerCost(name, tuple(mask.shape), mask.numel(), counts[name], dense * share, dense))
+    return rows
 
 
 def parameters(model: nn.Module, masks: Masks | None = None) -> int:

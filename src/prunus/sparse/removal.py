@@ -8,6 +8,7 @@ so a state dict of the smaller network fits only a network of the same widths.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -56,7 +57,22 @@ def remove_channels(model: nn.Module, masks: Masks, example: Any) -> nn.Module:
         group.prune()
     for original, module in zip(model.modules(), smaller.modules()):
         module.training = original.training
-    return smaller
+    survivors = {
+        name.rpartition(".")[0]: mask.flatten(1).any(1).nonzero().flatten().tolist() for name, mask in masks.items()
+    }
+    return noted(smaller, {"kept": {name: survivors[name] for name in gone}}) if gone else smaller
+
+
+def noted(model: nn.Module, step: Mapping[str, Any]) -> nn.Module:
+    """``model``, which now also remembers this step of how it became smaller. Copies remember it too."""
+    model.removal_steps = [*removal_steps(model), dict(step)]  # type: ignore[assignment]
+    return model
+
+
+def removal_steps(model: nn.Module) -> list[dict[str, Any]]:
+    """How ``model`` became smaller than what it was built as: ``{"kept": a layer's name -> its rows}`` for channels,
+    ``{"dropped": names}`` for blocks; names and rows are those before the step."""
+    return list(getattr(model, "removal_steps", []))
 
 
 def redraw(model: nn.Module) -> nn.Module:

@@ -8,6 +8,7 @@ split is read once, at the end of a run. Intervals are Student's over paired see
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +21,7 @@ from prunus.errors import require
 from prunus.interval import Interval, t_interval
 from prunus.sparse.allocation import Uniform
 from prunus.sparse.importance import Random
+from prunus.sparse.journal import Journal
 from prunus.sparse.macs import macs, parameters
 from prunus.sparse.masks import Masks
 from prunus.sparse.methods.one_shot import OneShot
@@ -28,7 +30,7 @@ from prunus.sparse.methods.scratch import scratch_budget
 from prunus.sparse.networks import drawn
 from prunus.sparse.removal import redraw
 from prunus.sparse.task import Task, mixed_seed
-from prunus.sparse.training import Recipe, train
+from prunus.sparse.training import Recipe, pretrained, train
 
 SEEDS = (0, 1, 2, 3, 4)
 CAP = 4.0
@@ -55,11 +57,13 @@ class Arm:
 
 @dataclass(frozen=True)
 class Dense:
-    """The baseline that prunes nothing."""
+    """The baseline that prunes nothing. ``pretrain`` as for the methods: 0 if ``build`` gives trained weights."""
+
+    pretrain: int | None = None
 
     def run(self, build: Build, task: Task, recipe: Recipe, *, seed: int = 0, every: int = 0) -> Sparsified:
         model = drawn(build, seed)
-        steps = train(model, task, recipe, order=seed, every=every).steps
+        steps = pretrained(model, task, recipe, self.pretrain, seed)
         return Sparsified(model, None, steps, [Level(None, task.evaluate(model, "validation"), steps)])
 
 
@@ -109,7 +113,8 @@ class Line:
 
     @property
     def score(self) -> Interval:
-        return t_interval(self.test)
+        """Of one seed alone the ends are not known: NaN."""
+        return t_interval(self.test) if len(self.test) > 1 else Interval(self.test[0], math.nan, math.nan)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -137,24 +142,29 @@ def run_arms(
     *,
     scratch: str | None = None,
     cap: float | None = CAP,
-    say: Callable[[str], None] = lambda text: None,
+    journal: Callable[[str, int], Journal] | None = None,
+    keep: Callable[[str, int, Sparsified], None] = lambda name, seed, found: None,
 ) -> dict[str, Line]:
     """A line for each arm, in order; ``scratch`` names the arm whose architecture is also trained from fresh weights,
-    as lines "scratch-E" and "scratch-B" at the end. Raises SettingError for arms of one name."""
+    as lines "scratch-E" and "scratch-B" at the end. ``journal(arm's name, seed)`` is where its trainings are written,
+    ``keep(arm's name, seed, what it found)`` is told of each result. Raises SettingError for arms of one name."""
     names = [arm.name for arm in arms]
     require(len(set(names)) == len(names), "arms", names, "names that differ")
     require(scratch is None or scratch in names, "scratch", scratch, f"one of {', '.join(names)}")
     lines = {name: Line(name) for name in names}
+
+    def measure(arm: Arm, seed: int) -> Sparsified:
+        own = recipe if journal is None else replace(recipe, journal=journal(arm.name, seed))
+        found = _measure(arm, lines.setdefault(arm.name, Line(arm.name)), build, task, own, seed, len(seeds))
+        keep(arm.name, seed, found)
+        return found
+
     for seed in seeds:
-        found = {}
-        for arm in arms:
-            found[arm.name] = _measure(arm, lines[arm.name], build, task, recipe, seed, len(seeds))
-            say(f"seed {seed}, {arm.name}: {lines[arm.name].validation[-1]:.3f} on validation")
+        found = {arm.name: measure(arm, seed) for arm in arms}
         if scratch is not None:
             pruned = found[scratch]
             for name, same_compute in (("scratch-E", False), ("scratch-B", True)):
-                arm = Arm(name, Scratch(pruned.model, pruned.masks, same_compute, cap))
-                _measure(arm, lines.setdefault(name, Line(name)), build, task, recipe, seed, len(seeds))
+                measure(Arm(name, Scratch(pruned.model, pruned.masks, same_compute, cap)), seed)
     return lines
 
 
@@ -190,7 +200,7 @@ COLUMNS = ("arm", "score", "low", "high", "against", "density", "MACs", "paramet
 
 def rows(lines: Mapping[str, Line], against: str = "magnitude one-shot") -> list[dict[str, Any]]:
     """The lines as the cells of ``COLUMNS``; ``against`` names the line whose mean is subtracted."""
-    base = t_interval(lines[against].test).mean if against in lines else float("nan")
+    base = lines[against].score.mean if against in lines else math.nan
     return [
         dict(
             zip(

@@ -14,6 +14,8 @@ from prunus.sparse.methods.one_shot import OneShot
 from prunus.sparse.methods.result import Level, Sparsified
 from prunus.sparse.methods.sap import SAP
 from prunus.sparse.methods.scratch import compare_arms, scratch_budget
+from prunus.sparse.methods.sparse_gpt import SparseGPT
+from prunus.sparse.methods.wanda import Wanda
 
 METHODS = {
     "consensus": Consensus,
@@ -27,6 +29,8 @@ METHODS = {
     "rigl": RigL,
     "sap": SAP,
     "set": SET,
+    "sparse-gpt": SparseGPT,
+    "wanda": Wanda,
 }
 
 __all__ = [
@@ -43,7 +47,9 @@ __all__ = [
     "LotteryTicket",
     "OneShot",
     "RigL",
+    "SparseGPT",
     "Sparsified",
+    "Wanda",
     "compare_arms",
     "scratch_budget",
 ]

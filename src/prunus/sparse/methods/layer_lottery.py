@@ -29,6 +29,7 @@ from prunus.sparse.macs import macs, parameters
 from prunus.sparse.masks import Masks
 from prunus.sparse.methods.result import Build, Level, Sparsified
 from prunus.sparse.networks import drawn
+from prunus.sparse.removal import noted
 from prunus.sparse.rewind import rewind, snapshot
 from prunus.sparse.scope import layers
 from prunus.sparse.task import Task, evaluating, mixed_seed
@@ -125,7 +126,7 @@ def drop_blocks(model: nn.Module, names: Sequence[str]) -> nn.Module:
         require(not missing, "blocks", missing, f"names of children of {home}: {', '.join(module._modules)}")
         for place in sorted((list(module._modules).index(key) for key in keys), reverse=True):
             del module[place]
-    return shorter
+    return noted(shorter, {"dropped": list(names)})
 
 
 @dataclass
