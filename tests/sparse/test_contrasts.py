@@ -3,10 +3,12 @@
 import pytest
 from small_networks import blobs
 
+from prunus.errors import SettingError
 from prunus.sparse import Recipe
-from prunus.sparse.contrasts import Gap, measure, standard_pairs
-from prunus.sparse.networks import mlp
+from prunus.sparse.contrasts import Gap, gated_pair, measure, standard_pairs
+from prunus.sparse.networks import mlp, residual_mlp
 from prunus.sparse.taxonomy import PAIRS, contrast
+from prunus.sparse.training import cosine
 
 
 def build():
@@ -37,3 +39,17 @@ def test_a_gap_is_claimed_from_two_deviations_on():
     assert Gap("P1", "a", "b", (-0.10, -0.11, -0.09), (1, 1)).claimed
     assert not Gap("P1", "a", "b", (0.10, -0.02, 0.03), (1, 1)).claimed
     assert not Gap("P1", "a", "b", (0.10,), (1, 1)).claimed and not Gap("P1", "a", "b", (0.0, 0.0), (1, 1)).claimed
+
+
+def test_static_and_dynamic_are_measured_at_equal_average_macs():
+    task, recipe = blobs(rows=600), Recipe(200, 0.02, decay=cosine)
+    network = lambda: residual_mlp(8, 16, 4, 4)
+    pairs = gated_pair(network, task, 0.75)
+    assert pairs["P7"][1].method.target == pytest.approx(0.75 - (16 * 16 + 16) / (2 * 16 * 16))
+    differs = contrast(*(arm.method.taxonomy for arm in pairs["P7"]))
+    assert PAIRS[6].must <= differs <= PAIRS[6].must | PAIRS[6].may
+    (gap,) = measure(pairs, network, task, recipe, seeds=(0,))
+    wanted = 8 * 16 + 16 * 4 + 0.75 * 4 * 2 * 16 * 16
+    assert gap.steps == (200, 200) and gap.macs == pytest.approx((wanted, wanted), rel=0.15)
+    with pytest.raises(SettingError, match="the gates alone"):
+        gated_pair(network, task, 0.5)

@@ -32,9 +32,11 @@ PAPERS = {
     1: "prunus.reproductions.stream_t1",
     4: "prunus.reproductions.ttsnap",
     24: "prunus.reproductions.process_advantage",
+    36: "prunus.reproductions.pruning_game",
     38: "prunus.reproductions.process_reward_agent",
     41: "prunus.reproductions.early_rejection",
     52: "prunus.reproductions.self_evaluation",
+    53: "prunus.reproductions.consensus",
     58: "prunus.reproductions.alignment",
     61: "prunus.reproductions.rest_mcts",
 }

@@ -3,8 +3,8 @@
 Model, data, density and the number of gradient steps are the same on both sides; only the pair's setting differs. A gap
 is reported with its sign; it is *claimed* only if it is at least twice the standard deviation of its differences.
 
-P6 (original task or transfer) needs two tasks and P7 (static or dynamic) a network with gates: they are not among
-``standard_pairs``, but ``measure`` takes any two arms.
+P6 (original task or transfer) needs two tasks and is not among them, but ``measure`` takes any two arms. P7 (static or
+dynamic) needs a residual network: ``gated_pair``.
 """
 
 from __future__ import annotations
@@ -13,27 +13,32 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from prunus.errors import require
 from prunus.sparse.allocation import Uniform
 from prunus.sparse.importance import SNIP, Magnitude
+from prunus.sparse.input_gates import InputGates
+from prunus.sparse.macs import macs
 from prunus.sparse.masks import Masks
-from prunus.sparse.methods import LotteryTicket, OneShot
+from prunus.sparse.methods import Consensus, LotteryTicket, OneShot
 from prunus.sparse.methods.result import Build
 from prunus.sparse.networks import drawn
 from prunus.sparse.scope import channels
-from prunus.sparse.table import Arm
+from prunus.sparse.table import Arm, cost
 from prunus.sparse.task import Task
 from prunus.sparse.training import Recipe
 
 
 @dataclass(frozen=True)
 class Gap:
-    """``one`` - ``other`` by seed, in the task's score; gradient steps of both, all counted."""
+    """``one`` - ``other`` by seed, in the task's score; gradient steps of both, all counted, and MACs of one row, the mean
+    over seeds (and over rows, where they depend on the input)."""
 
     pair: str
     one: str
     other: str
     differences: tuple[float, ...]
     steps: tuple[int, int]
+    macs: tuple[float, float] = (0.0, 0.0)
 
     @property
     def mean(self) -> float:
@@ -73,6 +78,20 @@ def standard_pairs(build: Build, density: float, rounds: int = 8) -> dict[str, t
     }
 
 
+def gated_pair(build: Build, task: Task, share: float = 0.5) -> dict[str, tuple[Arm, Arm]]:
+    """P7 for a residual network: gates that were made to agree and are gone, against gates that go on to look at each
+    input. Both compute ``share`` of the blocks' MACs on average; the dynamic one's gates count, so that its blocks get
+    less. It comes near to that by training, not exactly: see the gap's ``macs``."""
+    model = drawn(build, 0)
+    dense = macs(model, task.example)
+    gates = InputGates(model, task.example)
+    blocks = float(gates.macs().sum())
+    target = share - (gates.rest + blocks - dense) / blocks
+    require(target > 0, "share", share, f"above {share - target:.3f}: the gates alone cost that much of the blocks' MACs")
+    static = Consensus(share, exact=True)
+    return {"P7": (Arm("static", static), Arm("dynamic", replace(static, target=target, lam_pol=0.0, static=False)))}
+
+
 def measure(
     pairs: Mapping[str, tuple[Arm, Arm]],
     build: Build,
@@ -84,12 +103,13 @@ def measure(
     gaps = []
     for pair, arms in pairs.items():
         scores: tuple[list[float], list[float]] = ([], [])
-        steps = [0, 0]
+        steps, costs = [0, 0], [0.0, 0.0]
         for seed in seeds:
             for side, arm in enumerate(arms):
                 found = arm.run(build, task, recipe, seed)
                 scores[side].append(task.evaluate(found.model, split).score)
                 steps[side] = found.steps
+                costs[side] += cost(found, task) / len(seeds)
         differences = tuple(a - b for a, b in zip(*scores, strict=True))
-        gaps.append(Gap(pair, arms[0].name, arms[1].name, differences, (steps[0], steps[1])))
+        gaps.append(Gap(pair, arms[0].name, arms[1].name, differences, (steps[0], steps[1]), (costs[0], costs[1])))
     return gaps

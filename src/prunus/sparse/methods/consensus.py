@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from prunus.errors import SettingError, require
 from prunus.sparse.batch_norm import recompute_statistics
-from prunus.sparse.exact import largest
+from prunus.sparse.exact import keep_largest, largest
 from prunus.sparse.gate_sites import removed
 from prunus.sparse.input_gates import InputGates
 from prunus.sparse.methods.layer_lottery import drop_blocks
@@ -95,18 +95,20 @@ class _Penalised:
 
 @dataclass(frozen=True)
 class Consensus:
-    """``target``: the share of the gated units' MACs to keep. ``batches``: how many training batches decide (None: all
-    of ``Examples``, once)."""
+    """``target``: the share of the gated units' MACs to keep; how many units stay is the majority's, or, if ``exact``,
+    exactly that share of them, those that are on most. ``batches``: how many training batches decide (None: all of
+    ``Examples``, once)."""
 
     target: float = 0.5
     units: str = "blocks"
     lam_pol: float = 1.0
-    lam_act: float = 1.0
+    lam_act: float = 30.0
     warm_up: float = 0.5
     hidden: int = 16
     tau: float = 1.0
     opened: float = 1.0
     batches: int | None = None
+    exact: bool = False
     static: bool = True
     exclude: tuple[str, ...] = ()
 
@@ -158,7 +160,7 @@ class Consensus:
 
         done = train(model, _Penalised(task, penalty), recipe, order=seed, every=every)
         shares = gates.over(task, batches)
-        kept, dynamic = decide(shares), task.evaluate(model, "validation")
+        kept, dynamic = decide(shares, self.target if self.exact else None), task.evaluate(model, "validation")
         average, skipped = gates.average_macs(shares), gates.skipped
         validation = dynamic
         if self.static:
@@ -173,8 +175,12 @@ class Consensus:
         return found
 
 
-def decide(shares: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Which units are on for more than half of the rows; of a layer's channels at least the one that is on most."""
+def decide(shares: dict[str, Tensor], target: float | None = None) -> dict[str, Tensor]:
+    """Which units are on for more than half of the rows, or, with a ``target``, exactly that share of all units, those
+    that are on most; of a layer's channels always the one that is on most."""
+    if target is not None:
+        floor = min(1, max(len(share) for share in shares.values()) - 1)  # blocks may all go
+        return keep_largest(shares, round(target * sum(len(share) for share in shares.values())), floor=floor)
     return {
         name: (share > 0.5) | largest(share, 1, name=name) if len(share) > 1 else share > 0.5
         for name, share in shares.items()
