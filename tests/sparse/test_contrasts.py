@@ -43,7 +43,10 @@ def test_a_gap_is_claimed_from_two_deviations_on():
 
 def test_static_and_dynamic_are_measured_at_equal_average_macs():
     task, recipe = blobs(rows=600), Recipe(200, 0.02, decay=cosine)
-    network = lambda: residual_mlp(8, 16, 4, 4)
+
+    def network():
+        return residual_mlp(8, 16, 4, 4)
+
     pairs = gated_pair(network, task, 0.75)
     assert pairs["P7"][1].method.target == pytest.approx(0.75 - (16 * 16 + 16) / (2 * 16 * 16))
     differs = contrast(*(arm.method.taxonomy for arm in pairs["P7"]))
@@ -51,5 +54,5 @@ def test_static_and_dynamic_are_measured_at_equal_average_macs():
     (gap,) = measure(pairs, network, task, recipe, seeds=(0,))
     wanted = 8 * 16 + 16 * 4 + 0.75 * 4 * 2 * 16 * 16
     assert gap.steps == (200, 200) and gap.macs == pytest.approx((wanted, wanted), rel=0.15)
-    with pytest.raises(SettingError, match="the gates alone"):
+    with pytest.raises(SettingError, match="the gates alone cost"):
         gated_pair(network, task, 0.5)

@@ -10,12 +10,17 @@ from prunus.sparse.networks import conv_net, drawn, mlp, residual_mlp, resnet
 
 pytest.importorskip("torch_pruning")
 
+
+def inner(blocks):
+    return {f"blocks.{i}.first.weight": f"blocks.{i}.norm1" for i in range(blocks)}
+
+
 FOUND = {
     "mlp": (lambda: mlp(8, 6, 5, 4), (3, 8), {"0.weight": "0", "2.weight": "2"}),
     "conv": (lambda: conv_net((4, 5)), (3, 1, 8, 8), {"0.weight": "0", "2.weight": "2"}),
-    "residual": (lambda: residual_mlp(8, 6, 2, 4), (3, 8), {f"blocks.{i}.first.weight": f"blocks.{i}.norm1" for i in (0, 1)}),
-    "resnet": (lambda: resnet(4, 1), (3, 1, 8, 8), {f"blocks.{i}.first.weight": f"blocks.{i}.norm1" for i in range(3)}),
-}  # fmt: skip
+    "residual": (lambda: residual_mlp(8, 6, 2, 4), (3, 8), inner(2)),
+    "resnet": (lambda: resnet(4, 1), (3, 1, 8, 8), inner(3)),
+}
 
 
 @pytest.mark.parametrize("name", FOUND)
@@ -57,7 +62,9 @@ def test_gates_may_differ_by_row_of_the_batch():
 
 
 def test_an_activation_that_is_not_zero_at_zero_fails():
-    build = lambda: nn.Sequential(nn.Linear(4, 5), nn.Sigmoid(), nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 2))
+    def build():
+        return nn.Sequential(nn.Linear(4, 5), nn.Sigmoid(), nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 2))
+
     assert channel_sites(drawn(build, 0), torch.randn(2, 4)) == {"2.weight": "2"}
     with pytest.raises(SettingError, match="no channels"):
         channel_sites(drawn(build, 0), torch.randn(2, 4), exclude=["2.*"])

@@ -38,8 +38,8 @@ from prunus.sparse.training import Recipe
 BLOCKS, TARGET, STEPS = 8, 0.5, 1200
 AS_GOOD, NEAR = -0.01, 1
 """At most a point below dense, and at most a block from the target."""
-OURS, UNPOLARISED, LATE = "consensus", "lam_pol = 0", "no warm-up"
-METHODS = {OURS: Consensus(TARGET), UNPOLARISED: Consensus(TARGET, lam_pol=0), LATE: Consensus(TARGET, warm_up=0)}
+OURS, UNPOLARISED = "consensus", "lam_pol = 0"
+METHODS = {OURS: Consensus(TARGET), UNPOLARISED: Consensus(TARGET, lam_pol=0)}
 
 
 def network() -> nn.Module:

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from statistics import fmean
 
 import torch
 from torch import nn
 
 from prunus.interval import t_interval
-from prunus.reproductions.arm_rows import columns, compare, row
+from prunus.reproductions.arm_rows import compare, row
 from prunus.reproductions.claim import SAME, Claim, Evidence, Finding, Trial
 from prunus.reproductions.paired import finding, part_of, seeds_of
 from prunus.sparse.allocation import Uniform
@@ -40,11 +40,12 @@ from prunus.sparse.table import Arm, Dense, run_arms
 from prunus.sparse.task import Task, mixed_seed
 from prunus.sparse.training import Recipe
 
-DENSITY, STEPS, SHORT = 0.1, 1500, 600
+DENSITY, STEPS, SHORT = 0.1, 1000, 400
 TIMES = (1, 2, 4)
 GAME = Game(density=DENSITY, allocation=Uniform())
 OURS, RANDOM, ROWS = "game", "random neurons", "largest rows (L2)"
 COLUMNS = ("arm", "right", f"against {RANDOM}", "neurons", "kept", "MACs", "steps", "seconds")
+REASONS: dict[str, str] = {}
 FORMS = {"game": Game(), "paper, L1+L2": Game.published("L1+L2")}
 
 
@@ -86,8 +87,8 @@ def measure(trial: Trial) -> Evidence:
     rows = [row(line, {RANDOM: lines[RANDOM]}, trial) for line in lines.values()]
     ours = lines[OURS]
     findings = [
-        compare(ours, lines["alpha = 0"], trial),
-        *(compare(ours, lines[name], trial, reason=_as_good(row)) for name, row in _others(lines)),
+        compare(ours, lines[name], trial, reason=REASONS.get(name, ""))
+        for name in ("alpha = 0", RANDOM, ROWS, "scratch-E")
     ]
 
     def played(name: str, game: Game, times: int = 1) -> list[Played]:
@@ -107,7 +108,7 @@ def measure(trial: Trial) -> Evidence:
         return found
 
     for name, game in FORMS.items():
-        findings += still(name, [[one.neurons for one in played(name, game, times)] for times in TIMES])
+        findings.append(still(name, [[one.neurons for one in played(name, game, times)] for times in TIMES]))
     return Evidence(
         findings,
         {
@@ -119,20 +120,12 @@ def measure(trial: Trial) -> Evidence:
     )  # fmt: skip
 
 
-def _others(lines: dict) -> list[tuple[str, Any]]:
-    return [(name, lines[name]) for name in (RANDOM, ROWS, "scratch-E")]
-
-
-def _as_good(line: Any) -> str:
-    return f"{line.name} with the same widths has {line.score.mean:.3f} after as many steps"
-
-
-def still(name: str, kept: list[list[float]]) -> list[Finding]:
+def still(name: str, kept: list[list[float]]) -> Finding:
     """Whether as many neurons are left after the longest game as after the shortest."""
     first, last = kept[0], kept[-1]
     shares = ", ".join(f"{t_interval(k).mean:.2f} at {times} x" for times, k in zip(TIMES, kept, strict=True))
     reason = f"the share of neurons that is left falls with time: {shares}"
-    return [finding(f"{name}: neurons left at {TIMES[-1]} x the steps", "at 1 x", last, first, SAME, reason)]
+    return finding(f"{name}: neurons left at {TIMES[-1]} x the steps", "at 1 x", last, first, SAME, reason)
 
 
 def signs(played: Callable[..., list[Played]]) -> dict[str, dict[str, float]]:
@@ -144,9 +137,12 @@ def signs(played: Callable[..., list[Played]]) -> dict[str, dict[str, float]]:
         found = {form: played(f"{name}, {form}", game) for form, game in forms.items()}
         base = [torch.cat(list(one.s.values())) for one in found["alpha = 0"]]
         differences[name] = {
-            form: float(torch.stack([(torch.cat(list(a.s.values())) - b).abs().mean() for a, b in zip(found[form], base, strict=True)]).mean())
+            form: fmean(
+                float((torch.cat(list(one.s.values())) - b).abs().mean())
+                for one, b in zip(found[form], base, strict=True)
+            )
             for form in ("paper", "descent")
-        }  # fmt: skip
+        }
     return differences
 
 

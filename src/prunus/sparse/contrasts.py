@@ -30,7 +30,7 @@ from prunus.sparse.training import Recipe
 
 @dataclass(frozen=True)
 class Gap:
-    """``one`` - ``other`` by seed, in the task's score; gradient steps of both, all counted, and MACs of one row, the mean
+    """``one`` - ``other`` by seed, in the task's score; of both all gradient steps, and the MACs of one row on average
     over seeds (and over rows, where they depend on the input)."""
 
     pair: str
@@ -87,7 +87,9 @@ def gated_pair(build: Build, task: Task, share: float = 0.5) -> dict[str, tuple[
     gates = InputGates(model, task.example)
     blocks = float(gates.macs().sum())
     target = share - (gates.rest + blocks - dense) / blocks
-    require(target > 0, "share", share, f"above {share - target:.3f}: the gates alone cost that much of the blocks' MACs")
+    require(
+        target > 0, "share", share, f"above {share - target:.3f}: the gates alone cost that much of the blocks' MACs"
+    )
     static = Consensus(share, exact=True)
     return {"P7": (Arm("static", static), Arm("dynamic", replace(static, target=target, lam_pol=0.0, static=False)))}
 

@@ -86,8 +86,8 @@ def multiply(site: nn.Module, gate: Callable[[], Tensor]) -> Any:
 
 def rows(site: nn.Module) -> Tensor:
     """What the gates of ``site`` multiply, a row a channel, its bias among it: (channels, numbers)."""
-    weight, bias = site.weight, site.bias
-    return torch.cat([weight.flatten(1) if weight.ndim > 1 else weight[:, None], *([] if bias is None else [bias[:, None]])], 1)  # type: ignore[operator,union-attr,arg-type,index]
+    parts = [part.reshape(len(part), -1) for part in (site.weight, site.bias) if isinstance(part, Tensor)]
+    return torch.cat(parts, 1)
 
 
 @torch.no_grad()

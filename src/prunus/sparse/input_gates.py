@@ -1,8 +1,8 @@
 """Gates that look at the input: a small network that says, for each row, whether a block or a channel is computed.
 
-A block's gate g is 0 or 1 for each row of the batch: y = g block(x) + (1 - g) x, which for a residual block is x + g f(x)
-(its last activation included). A block that is off for all rows is not computed at all, in training either. A channel's
-gate multiplies its layer's output, or that of the batch norm behind it (``gate_sites``).
+A block's gate g is 0 or 1 for each row of the batch: y = g block(x) + (1 - g) x, for a residual block x + g f(x) (its
+last activation included). A block that is off for all rows is not computed at all, in training either. A channel's gate
+multiplies its layer's output, or that of the batch norm behind it (``gate_sites``).
 
     h = mean of x over all but rows and features;  a = MLP(h);  soft = sigmoid((a + noise) / tau);  g = 1[soft > .5]
 

@@ -251,7 +251,7 @@ class Game:
         def play(step: int, hold: Hold) -> None:
             if players.stopped:
                 return
-            before = players.state_dict()
+            before = {} if self.density is None else players.state_dict()
             players.update(self, rate)
             if self.density is None:
                 return
@@ -263,9 +263,7 @@ class Game:
             players.keep(self.kept(players.values))
             players.stopped = step + 1
 
-        done = train(
-            model, task, recipe, order=seed, every=every, before_step=play, keeps={"participation": players}
-        )
+        done = train(model, task, recipe, order=seed, every=every, before_step=play, keeps={"participation": players})
         kept = self.kept(players.values)
         players.keep(kept)
         players.fold()
