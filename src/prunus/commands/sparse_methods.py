@@ -31,6 +31,8 @@ from prunus.sparse.methods import (
     GMP,
     SAP,
     SET,
+    Consensus,
+    Game,
     GraNet,
     IMPRewinding,
     LayerLottery,
@@ -47,6 +49,7 @@ from prunus.sparse.models import Prunable
 from prunus.sparse.networks import drawn
 from prunus.sparse.scope import InRows, NofM, Scope, Units, Weights
 from prunus.sparse.table import Arm
+from prunus.sparse.task import Examples
 
 WEIGHTS, PATTERN = "weights", "n:m"
 LETTERS = {"channels": "N", "heads": "H", "layers": "L"}
@@ -234,6 +237,20 @@ def _layer_lottery(wish: Wish, settings: Settings) -> tuple[Any, float]:
     return LayerLottery(**{**importance, **settings}), 1.0
 
 
+def _game(wish: Wish, settings: Settings) -> tuple[Any, float]:
+    require(wish.macs is None, "--macs", wish.macs, "for one-shot; neurons are counted: --sparsity")
+    return Game(**{"density": wish.density, "exclude": wish.exclude, **settings}), 1.0
+
+
+def _consensus(wish: Wish, settings: Settings) -> tuple[Any, float]:
+    require(wish.macs is None, "--macs", wish.macs, "for one-shot; blocks or channels are counted: --sparsity")
+    units = "blocks" if wish.structured == "layers" else "channels"
+    ways: dict[str, Any] = {"target": wish.density, "exact": True, "units": units, "exclude": wish.exclude}
+    if not isinstance(wish.model.task, Examples):
+        ways["batches"] = 50
+    return Consensus(**{**ways, **settings}), 1.0
+
+
 CHOICES: dict[str, Choice] = {
     "one-shot": Choice(_one_shot, (WEIGHTS, PATTERN, *LETTERS), untrained=True, card=OneShot()),
     "wanda": Choice(partial(_layer_by_layer, Wanda), (WEIGHTS, PATTERN), untrained=True, card=Wanda()),
@@ -247,6 +264,8 @@ CHOICES: dict[str, Choice] = {
     "imp-rewinding": Choice(_imp_rewinding, card=IMPRewinding),
     "sap": Choice(_sap, own_sparsity=True, card=SAP),
     "layer-lottery": Choice(_layer_lottery, ("layers",), card=LayerLottery),
+    "game": Choice(_game, ("channels",), card=Game),
+    "consensus": Choice(_consensus, ("layers", "channels"), card=Consensus()),
 }
 
 
