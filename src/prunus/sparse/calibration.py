@@ -87,7 +87,7 @@ def layer_by_layer(
                 with gathered(model, names, gather) as sums:
                     replay.run(group, lambda batch: task.loss(model, rows[batch]), keep=False)
                 prune(sums)
-                if group == (chain or [None])[-1]:
+                if chain and group == chain[-1]:
                     replay.close()  # what comes behind the chain may read any of its blocks
                 elif group in chain:
                     replay.run(group, lambda batch: task.loss(model, rows[batch]), keep=True)
@@ -183,7 +183,7 @@ def _order(model: nn.Module, masks: Masks, forward: Callable[[], Any]) -> tuple[
         for chain in chains
         if _is_chain(chain)
     }
-    return called, list(max(inside, key=inside.__getitem__, default=()))
+    return called, list(max(inside, key=lambda names: inside[names], default=()))
 
 
 @dataclass
