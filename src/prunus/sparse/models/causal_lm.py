@@ -26,9 +26,9 @@ class CausalLM:
     """``network`` is never changed: ``build`` gives copies. ``round_to``: FFN widths are rounded up to its multiples
     (16 for speed)."""
 
-    network: Any
-    tokenizer: Any
-    texts: Texts
+    network: Any = field(repr=False)
+    tokenizer: Any = field(repr=False)
+    texts: Texts = field(repr=False)
     round_to: int = 1
     kind: str = field(default="causal-lm", init=False)
     pretrained: bool = field(default=True, init=False)
@@ -110,7 +110,7 @@ class CausalLM:
             "density": 1.0 if masks is None else masks.density,
         }
         with written_whole(out) as draft:
-            model.save_pretrained(draft, safe_serialization=True)
+            model.save_pretrained(draft)
             self.tokenizer.save_pretrained(draft)
             if masks is not None:
                 masks.save(draft / "masks.safetensors", {"kind": self.kind})
