@@ -6,12 +6,13 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from functools import partial
 from typing import Any
 
-from prunus.commands.methods import find_object
 from prunus.errors import SettingError, require
-from prunus.sparse.allocation import Global, Uniform
+from prunus.import_path import find_object
+from prunus.sparse.allocation import Allocation, Global, Uniform
 from prunus.sparse.importance import (
     LAMP,
     SNIP,
@@ -23,16 +24,28 @@ from prunus.sparse.importance import (
     RewardDrop,
     SynFlow,
     Taylor,
+)
+from prunus.sparse.importance import Wanda as WandaScores
+from prunus.sparse.masks import Masks
+from prunus.sparse.methods import (
+    GMP,
+    SAP,
+    SET,
+    GraNet,
+    IMPRewinding,
+    LayerLottery,
+    LotteryTicket,
+    OneShot,
+    RigL,
+    SparseGPT,
     Wanda,
 )
-from prunus.sparse.masks import Masks
-from prunus.sparse.methods import GMP, SAP, SET, GraNet, IMPRewinding, LayerLottery, LotteryTicket, OneShot, RigL
 from prunus.sparse.methods.given import GivenMasks
 from prunus.sparse.methods.layer_lottery import removable_blocks
 from prunus.sparse.methods.remove_units import RemoveUnits
 from prunus.sparse.models import Prunable
 from prunus.sparse.networks import drawn
-from prunus.sparse.scope import InRows, NofM, Units, Weights
+from prunus.sparse.scope import InRows, NofM, Scope, Units, Weights
 from prunus.sparse.table import Arm
 
 WEIGHTS, PATTERN = "weights", "n:m"
@@ -46,7 +59,7 @@ IMPORTANCES: dict[str, Callable[[], Importance]] = {
     "taylor": Taylor,
     "movement": Movement,
     "lamp": LAMP,
-    "wanda": Wanda,
+    "wanda": WandaScores,
 }
 
 
@@ -84,7 +97,13 @@ class Wish:
     def units(self, masks: Masks) -> Units:
         assert self.structured is not None
         units = self.model.units(self.structured, masks)
-        return replace(units, reduce="mean") if self.importance == "reward" else units
+        kept = {
+            group: members
+            for group, members in units.groups.items()
+            if not any(fnmatch(name, pattern) for unit in members[:1] for name in unit for pattern in self.exclude)
+        }
+        require(bool(kept), "--exclude", list(self.exclude), f"some of the groups of {self.structured} left to prune")
+        return replace(units, groups=kept, **({"reduce": "mean"} if self.importance == "reward" else {}))
 
     def scored_by(self) -> Importance:
         """The importance asked for, or magnitude."""
@@ -138,18 +157,19 @@ class Choice:
 
 def _one_shot(wish: Wish, settings: Settings) -> tuple[Any, float]:
     share = 1.0 if wish.model.pretrained else 0.5
-    common = {"importance": wish.scored_by(), "pretrain": wish.pretrain, **settings}
+    common: dict[str, Any] = {"importance": wish.scored_by(), "pretrain": wish.pretrain, **settings}
     if wish.structured is not None:
-        much = {"density": None if wish.sparsity is None else wish.density, "macs": wish.macs}
+        much: dict[str, Any] = {"density": None if wish.sparsity is None else wish.density, "macs": wish.macs}
         letter = LETTERS[wish.structured]
-        ways = {"round_to": wish.round_to, "tune": wish.steps > 0, "granularity": letter}
-        return RemoveUnits(wish.units, wish.model.remove, **much, **ways, **common), share
-    scope, allocation = Weights(), Global()
+        removing: dict[str, Any] = {"round_to": wish.round_to, "tune": wish.steps > 0, "granularity": letter}
+        return RemoveUnits(wish.units, wish.model.remove, **much, **removing, **common), share
+    scope: Scope = Weights()
+    allocation: Allocation = Global()
     if wish.pattern:
         scope, allocation = NofM(*wish.pattern), Uniform()
     elif wish.importance == "wanda":  # its scores compare inside an output row only
         scope, allocation = InRows(), Uniform()
-    ways = {"scope": scope, "allocation": allocation, "exclude": wish.exclude}
+    ways: dict[str, Any] = {"scope": scope, "allocation": allocation, "exclude": wish.exclude}
     ways |= {"retrain": "finetune" if wish.steps else "none", "finetune_rate": 1.0}
     return OneShot(wish.density, **{**ways, **common}), share
 
@@ -166,6 +186,12 @@ def _gradual(cls: type, wish: Wish, settings: Settings) -> tuple[Any, float]:
     # Some eighty events a training, as the paper has: 1000 steps of some 80 000.
     events = {"update_every": max(1, round(wish.steps / 80))}
     return cls(density=wish.density, exclude=wish.exclude, **{**events, **settings}), 1.0
+
+
+def _layer_by_layer(cls: type, wish: Wish, settings: Settings) -> tuple[Any, float]:
+    n, m = wish.pattern or (0, 0)
+    ways: dict[str, Any] = {"n": n, "m": m, "pretrain": wish.pretrain, "exclude": wish.exclude}
+    return cls(wish.density, **{**ways, **settings}), 1.0
 
 
 def _rounds(wish: Wish, settings: Settings) -> int:
@@ -210,6 +236,8 @@ def _layer_lottery(wish: Wish, settings: Settings) -> tuple[Any, float]:
 
 CHOICES: dict[str, Choice] = {
     "one-shot": Choice(_one_shot, (WEIGHTS, PATTERN, *LETTERS), untrained=True, card=OneShot()),
+    "wanda": Choice(partial(_layer_by_layer, Wanda), (WEIGHTS, PATTERN), untrained=True, card=Wanda()),
+    "sparse-gpt": Choice(partial(_layer_by_layer, SparseGPT), (WEIGHTS, PATTERN), untrained=True, card=SparseGPT()),
     "given": Choice(_given, untrained=True, own_sparsity=True, card=GivenMasks),
     "gmp": Choice(partial(_gradual, GMP), card=GMP),
     "granet": Choice(partial(_gradual, GraNet), card=GraNet),
@@ -272,4 +300,5 @@ def arm(text: str, wish: Wish) -> Arm:
         method, share = CHOICES[name].make(wish, settings)
     except TypeError as error:
         raise SettingError(f"method {text!r}: {error}") from None
-    return Arm(text, method, share)
+    label = f"{text} {wish.importance}" if wish.importance and name == "one-shot" else text
+    return Arm(label, method, share)

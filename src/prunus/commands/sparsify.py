@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,9 @@ def sparsify(job: SparsifyJob, *, out: Path | None, resume: Path | None, force: 
         if (resume / "result.json").exists():
             show.say(f"{resume} is finished already")
             return json.loads((resume / "result.json").read_text())
-    with Output(out, force, kind="sparsify") as output:
-        output.claimed = resume is not None
+    output = Output(out, force, kind="sparsify")
+    output.claimed = resume is not None
+    with output:
         show.say(f"loading {job.model}")
         model = job.prunable()
         wishes = job.wishes(model)
@@ -56,7 +57,10 @@ def sparsify(job: SparsifyJob, *, out: Path | None, resume: Path | None, force: 
             levels = [run.level(name, arms[name], wish) for name, wish in wishes.items()]
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted; go on with prunus sparsify --resume {output.folder}") from None
-        result = {"job": asdict(job), "prunus": __version__, "folder": str(output.folder), "levels": levels}
+        about = {"prunus": __version__, "folder": str(output.folder), "score": getattr(model.task, "measures", "score")}
+        result = {"job": asdict(job), **about, "levels": levels}
+        if model.pretrained and job.baselines:
+            result["note"] = "no scratch lines: the model came trained, and how long it was trained is not known"
         if len(levels) > 1:
             draw(levels, output.folder / PLOT)
             result["plot"] = str(output.folder / PLOT)
@@ -80,6 +84,8 @@ class _Run:
     model: Prunable
     folder: Path
     show: Show
+    dense: dict[str, Line] = field(default_factory=dict)
+    """The dense network's line, which all levels share."""
 
     def level(self, name: str, method: Arm, wish: Wish) -> dict[str, Any]:
         """Prune to one level: the lines of the table, the best seed's network written, and what each layer keeps."""
@@ -91,9 +97,10 @@ class _Run:
         lines = self._lines(name, [method], seeds, best, scratch=None if self.model.pretrained else method.name)
         found = best[method.name]
         if self.job.baselines:
-            dense, pruned = Arm("dense", Dense(wish.pretrain)), self._baselines(wish, found, lines[method.name])
-            others = self._lines(name, [dense, *pruned], seeds, {})
-            lines = {**others, **lines}
+            if not self.dense:
+                self.dense = self._lines("dense", [Arm("dense", Dense(wish.pretrain))], seeds, {})
+            others = self._lines(name, self._baselines(wish, found, lines[method.name]), seeds, {})
+            lines = {**self.dense, **others, **lines}
         task = self.model.task
         masks = found.masks
         place = self.folder / name
@@ -156,7 +163,7 @@ class _Run:
             shot: Any = RemoveUnits(own.units, self.model.remove, macs=reached, pretrain=wish.pretrain, tune=tune)
             at_random = lambda seed: replace(shot, importance=Random(mixed_seed(seed, 3)))  # noqa: E731
         else:
-            ways = {"pretrain": wish.pretrain, "exclude": wish.exclude, "finetune_rate": 1.0}
+            ways: dict[str, Any] = {"pretrain": wish.pretrain, "exclude": wish.exclude, "finetune_rate": 1.0}
             shot = OneShot(found.masks.density, retrain="finetune" if tune else "none", **ways)
             at_random = lambda seed: replace(  # noqa: E731
                 shot, importance=Random(mixed_seed(seed, 3)), allocation=Uniform()
@@ -216,7 +223,7 @@ def dry_run(job: SparsifyJob, show: Show) -> list[dict[str, Any]]:
 
 def _planned(model: Any, wish: Wish, method: Any, task: Task) -> Masks:
     """How a method's allocation would share the density out today."""
-    parts = {name: getattr(method, name) for name in ("allocation", "scope") if hasattr(method, name)}
+    parts: dict[str, Any] = {name: getattr(method, name) for name in ("allocation", "scope") if hasattr(method, name)}
     parts = {name: part for name, part in parts.items() if not isinstance(part, str)}
     importance = getattr(method, "importance", Magnitude())
     return prune(model, Masks.of(model, wish.exclude), wish.density, importance, task=task, **parts)
@@ -230,7 +237,7 @@ def scan(job: SparsifyJob, out: Path | None, show: Show) -> dict[str, Any]:
     if job.structured == "layers":
         raise SettingError("--sensitivity prunes a part of each layer; take channels, heads or single weights")
     masks = Masks.of(drawn(model.build, job.seed), wish.exclude or model.exclude())
-    units = {"scope": wish.units(masks)} if job.structured else {}
+    units: dict[str, Any] = {"scope": wish.units(masks)} if job.structured else {}
     trained = replace(job, baselines=False)
     with Trainings(show) as trainings:
         trainings.what = "dense"
@@ -255,7 +262,7 @@ def scan(job: SparsifyJob, out: Path | None, show: Show) -> dict[str, Any]:
 # ---- drawing ---------------------------------------------------------------------------------------------------------
 
 
-def draw(levels: list[Mapping[str, Any]], path: Path) -> None:
+def draw(levels: Sequence[Mapping[str, Any]], path: Path) -> None:
     """The score of each line against sparsity, or against the share of the MACs removed."""
     from prunus.report.curves import Curve, write_curves
 

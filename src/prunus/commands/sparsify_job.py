@@ -12,7 +12,7 @@ import torch
 from prunus.commands.output import read_run
 from prunus.commands.sparse_methods import Wish
 from prunus.errors import FileError, require
-from prunus.sparse.masks import Masks
+from prunus.sparse.masks import Masks, prunable
 from prunus.sparse.models import Prunable, load
 from prunus.sparse.torch_prune import read_torch_prune
 from prunus.sparse.training import Recipe, cosine
@@ -56,6 +56,8 @@ class SparsifyJob:
 
     def __post_init__(self) -> None:
         require(self.optimiser in OPTIMISERS, "--optimiser", self.optimiser, f"one of {', '.join(OPTIMISERS)}")
+        both = (self.sparsities, self.macs)
+        require(not (self.sparsities and self.macs), "--sparsity, --macs", both, "one of them, above 0 and below 1")
         rate = self.learning_rate
         require(rate is None or rate > 0, "--lr", rate, "positive")
         require(self.steps is None or self.steps >= 0, "--steps", self.steps, "at least 0")
@@ -96,6 +98,8 @@ class SparsifyJob:
             exclude=tuple(self.exclude) or model.exclude(),
             round_to=self.round_to,
         )
+        prunable(model.build(), wish.exclude)  # says what is wrong before anything is trained
+        levels: list[tuple[str, dict[str, Any]]]
         levels = [(f"sparsity-{s:g}", {"sparsity": s}) for s in self.sparsities]
         levels += [(f"macs-{m:g}", {"macs": m}) for m in self.macs]
         if len(levels) < 2:

@@ -10,33 +10,40 @@ from prunus.commands.sparse_methods import CHOICES
 from prunus.sparse.table import Line
 from prunus.sparse.taxonomy import CRITERIA, LEARN, MethodCard
 
-LINES = ("", "score", "95 %", "density", "MACs", "parameters", "steps", "seconds")
+LINES = ("", "score", "95 %", "density", "MACs", "of dense", "parameters", "steps", "seconds")
 MANY = 40
 """So many layers are shown; all are in result.json."""
 
 
 def print_result(result: Mapping[str, Any], quiet: bool) -> None:
-    for level in result["levels"]:
+    levels = result["levels"]
+    for level in levels:
+        if len(levels) == 1:
+            print_layers(level["layers"], quiet)
+        else:
+            print(f"{level['level']}:")
         print_level(level, quiet)
+    print(f"score: {result['score']}, on the test split; steps: all gradient steps, pre-training and search too")
+    if "note" in result:
+        print(result["note"])
+    print(f"speed-up: {levels[-1]['written']['speed_up']}")
     if "plot" in result:
         print(f"score against sparsity: {result['plot']}")
 
 
 def print_level(level: Mapping[str, Any], quiet: bool) -> None:
-    print_layers(level["layers"], quiet)
     lines = {name: Line(**line) for name, line in level["lines"].items()}
     dense = level["dense_macs"]
     rows = []
     for name, line in lines.items():
         score = line.score
         ends = f"[{score.low:.4g}, {score.high:.4g}]" if len(line.test) > 1 else "one seed"
-        cost = f"{line.macs / dense:.3f} x {dense:.3g}"
+        cost = (f"{line.macs:.3g}", f"{line.macs / dense:.3f}")
         shown = name + (" (cut short)" if line.capped else "")
-        cells = (f"{score.mean:.4g}", ends, f"{line.density:.4g}", cost, f"{line.parameters:.0f}", str(line.steps))
+        cells = (f"{score.mean:.4g}", ends, f"{line.density:.4g}", *cost, f"{line.parameters:.0f}", str(line.steps))
         rows.append([shown, *cells, f"{line.seconds:.1f}"])
     print_table(LINES, rows, plain=quiet)
-    print("score: on the test split; steps: all gradient steps, those of pre-training and of a search too")
-    print(f"written: {level['folder']}\nspeed-up: {level['written']['speed_up']}")
+    print(f"written: {level['folder']}")
 
 
 def print_layers(layers: Sequence[Mapping[str, Any]], quiet: bool) -> None:

@@ -29,6 +29,11 @@ def mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def lenet() -> nn.Sequential:
+    """LeNet-300-100 for the 8x8 digits, the network of card 12's miniature: ``data.digits`` is its data."""
+    return mlp(64, 300, 100, 10)
+
+
 class ResidualBlock(nn.Module):
     """relu(x + BN(W2 relu(BN(W1 x)))): with f = 0 it is the identity on what a ReLU has passed."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ class Evaluation:
 
 
 class Task(Protocol):
+    """A task may also have ``measures``, a text that says what its score is, for tables."""
+
     @property
     def example(self) -> Any:
         """The input of one row, as the model takes it: for shapes and for counting."""
@@ -60,6 +62,7 @@ class Examples:
     test: tuple[Tensor, Tensor]
     batch_size: int = 60
     criterion: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy
+    measures: ClassVar[str] = "accuracy"
 
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test"):
