@@ -38,6 +38,7 @@ PAPERS = {
     24: "prunus.reproductions.process_advantage",
     25: "prunus.reproductions.granet",
     26: "prunus.reproductions.rewinding",
+    36: "prunus.reproductions.pruning_game",
     38: "prunus.reproductions.process_reward_agent",
     39: "prunus.reproductions.three_regimes",
     41: "prunus.reproductions.early_rejection",
@@ -45,6 +46,7 @@ PAPERS = {
     46: "prunus.reproductions.pruning_survey",
     48: "prunus.reproductions.sap",
     52: "prunus.reproductions.self_evaluation",
+    53: "prunus.reproductions.consensus",
     58: "prunus.reproductions.alignment",
     61: "prunus.reproductions.rest_mcts",
 }

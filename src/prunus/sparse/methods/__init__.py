@@ -5,6 +5,8 @@
 """
 
 from prunus.sparse.methods.bip import BiP
+from prunus.sparse.methods.consensus import Consensus
+from prunus.sparse.methods.game import Game
 from prunus.sparse.methods.granet import GMP, SET, GraNet, RigL
 from prunus.sparse.methods.imp_rewinding import IMPRewinding
 from prunus.sparse.methods.jackpots import Jackpots
@@ -19,6 +21,8 @@ from prunus.sparse.methods.wanda import Wanda
 
 METHODS = {
     "bip": BiP,
+    "consensus": Consensus,
+    "game": Game,
     "gmp": GMP,
     "granet": GraNet,
     "imp-rewinding": IMPRewinding,
@@ -39,6 +43,8 @@ __all__ = [
     "SAP",
     "SET",
     "BiP",
+    "Consensus",
+    "Game",
     "GraNet",
     "IMPRewinding",
     "Jackpots",

@@ -40,6 +40,8 @@ class Sparsified:
     steps: int
     levels: list[Level] = field(default_factory=list)
     capped: bool = field(default=False, kw_only=True)
+    average_macs: float | None = field(default=None, kw_only=True)
+    """MACs of one row on average, where they depend on the input; None: they do not, count them."""
 
 
 def finished(
