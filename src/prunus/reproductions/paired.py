@@ -26,8 +26,6 @@ def finding(
     ours: str, baseline: str, values: Sequence[float], base: Sequence[float], more_than: float = 0.0, reason: str = ""
 ) -> Finding:
     """``values`` against ``base``, seed by seed; higher is better. The reason is kept if it does not simply hold."""
-    differences = [a - b for a, b in zip(values, base, strict=True)]
-    found = Finding(ours, baseline, *map(t_interval, (values, base, differences)), more_than, reason)
-    if found.difference.low > more_than:
-        return Finding(ours, baseline, found.value, found.base, found.difference, more_than)
-    return found
+    difference = t_interval([a - b for a, b in zip(values, base, strict=True)])
+    needed = "" if difference.low > more_than else reason
+    return Finding(ours, baseline, t_interval(values), t_interval(base), difference, more_than, needed)

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -111,7 +112,7 @@ class Participation:
     def __init__(self, model: nn.Module, sites: Mapping[str, str]) -> None:
         self._sites = {name: model.get_submodule(site) for name, site in sites.items()}
         self.s = {name: torch.ones_like(rows(site)[:, 0]).requires_grad_() for name, site in self._sites.items()}
-        self._handles = [multiply(site, lambda name=name: self.s[name]) for name, site in self._sites.items()]
+        self._handles = [multiply(site, partial(self.s.__getitem__, name)) for name, site in self._sites.items()]
         self.stopped = 0
         """Steps after which the players were frozen; 0: they are not."""
 
