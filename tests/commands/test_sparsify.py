@@ -93,6 +93,22 @@ def test_layers_are_removed_by_the_layer_lottery(as_json, tmp_path):
     assert len(restore(residual_mlp, out / "model").blocks) == 7
 
 
+@pytest.mark.parametrize(
+    ("method", "units", "left"), [("game", "channels", 240), ("consensus", "channels", 240), ("consensus", "layers", 5)]
+)
+def test_trained_gates_leave_exactly_as_much_as_was_asked_for(as_json, tmp_path, method, units, left):
+    out = tmp_path / "out"
+    as_json(
+        "sparsify", *RESIDUAL, "--method", method, "--structured", units, "--sparsity", "0.5",
+        "--steps", "10", "--no-baselines", "--out", out,
+    )  # fmt: skip
+    from prunus.sparse.models import restore
+
+    blocks = restore(residual_mlp, out / "model").blocks
+    # Ten blocks, each with 48 inner neurons that can go.
+    assert (len(blocks) if units == "layers" else sum(block.first.out_features for block in blocks)) == left
+
+
 def test_several_levels_and_seeds_give_a_plot_and_intervals(prunus, tmp_path):
     out = tmp_path / "out"
     done = prunus(

@@ -44,6 +44,14 @@ def test_less_left_later_is_no_equilibrium():
     assert pruning_game.still("game", [[0.5, 0.6]] * 3).verdict == "holds"
 
 
+def test_the_papers_sign_is_held_against_its_costs_alone(game):
+    forms = {"paper": [0, 0.1], "alpha = 0": [0.6, 0.7], "descent": [0.9, 0.9]}
+    scores = {f"L1+L2, {form}, 1 x 10 steps": values for form, values in forms.items()}
+    found = pruning_game.of_its_sign(scores, 10)
+    assert found.verdict == "does not hold here" and "reaches 0.900" in found.reason
+    assert game.findings[-1].ours == "paper, L1+L2" and len(game.findings) == 7
+
+
 def test_the_consensus_has_its_baselines_at_its_depth(agreed):
     lines = {row["arm"]: row for row in agreed.rows}
     assert list(lines) == [

@@ -33,10 +33,13 @@ ROWS = 32
 class Gate(nn.Module):
     """Decides on ``units`` from inputs whose features are last, or second if there are four dimensions (images)."""
 
+    memory: Tensor
+
     def __init__(self, inputs: int, units: int, hidden: int = 16, tau: float = 1.0, opened: float = 1.0) -> None:
         super().__init__()
-        self.network = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, units))
-        nn.init.constant_(self.network[-1].bias, opened)
+        last = nn.Linear(hidden, units)
+        nn.init.constant_(last.bias, opened)
+        self.network = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), last)
         self.tau = tau
         self.register_buffer("memory", torch.ones(units))
         self.share = self.memory
@@ -148,7 +151,7 @@ class InputGates:
         self._homes[name] = (module, key)
 
     def _on_channels(self, layer: str, site: str, gate: Gate) -> None:
-        module, now = self.model.get_submodule(layer), {}
+        module, now = self.model.get_submodule(layer), dict[str, Tensor]()
         module.add_module("gate", gate.train(module.training))
         self._handles += [
             module.register_forward_pre_hook(lambda _, inputs: now.update(gate=gate(inputs[0]))),
