@@ -9,7 +9,7 @@
 
 Each cell (table, share removed, arm, seed) is written to the file as it comes; a run that was killed goes on with the
 cells that are missing, and a new method is one line in ``unstructured`` or ``structured``. All arms of a table
-train by one recipe: SGD with Nesterov momentum, rate .1 by a cosine, weight decay 5e-4; the transformer's is Adam, 3e-3.
+train by one recipe: SGD with Nesterov momentum, rate .1 by a cosine, weight decay 5e-4; the transformer's: Adam, 3e-3.
 """
 
 from __future__ import annotations
