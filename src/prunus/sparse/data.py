@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,19 @@ def idx_images(
         raise FileError(f"{images} and {labels} are not images with a label each: {pixels.shape}, {targets.shape}")
     tensor = torch.from_numpy(pixels).float().div_(255).unsqueeze(1)
     return _split(tensor, torch.from_numpy(targets).long(), parts, split_seed, batch_size, flat=False)
+
+
+def of_classes(examples: Examples, classes: Iterable[int]) -> Examples:
+    """Those of the examples whose target is one of ``classes``: one task becomes two, for transfer. Targets stay as
+    they are. SettingError if a part has none of them."""
+    wanted = torch.tensor(sorted(set(classes)))
+    parts = {}
+    for name in ("train", "validation", "test"):
+        inputs, targets = getattr(examples, name)
+        chosen = torch.isin(targets, wanted.to(targets))
+        require(bool(chosen.any()), "classes", wanted.tolist(), f"some that the {name} part has")
+        parts[name] = inputs[chosen], targets[chosen]
+    return replace(examples, **parts)  # type: ignore[arg-type]
 
 
 def read_idx(path: Path) -> np.ndarray:

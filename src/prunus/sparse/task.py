@@ -43,7 +43,8 @@ class Task(Protocol):
         """The mean loss over the batch, a scalar."""
 
     def evaluate(self, model: nn.Module, split: str) -> Evaluation:
-        """``split`` is ``validation`` (for choosing) or ``test`` (to be looked at once)."""
+        """``split`` is ``validation`` (for choosing), ``test`` (to be looked at once), or ``train`` (for diagnosis, as
+        connectivity asks)."""
 
 
 def mixed_seed(*parts: int) -> int:
@@ -93,7 +94,7 @@ class Examples:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> Evaluation:
-        require(split in ("validation", "test"), "split", split, "validation or test")
+        require(split in ("train", "validation", "test"), "split", split, "train, validation or test")
         inputs, targets = getattr(self, split)
         with evaluating(model):
             outputs = torch.cat([model(part) for part in inputs.split(1024)])
