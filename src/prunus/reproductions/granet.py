@@ -2,8 +2,8 @@
 
 MLPs 64-300-100-10 on scikit-learn's digits, SGD with Nesterov momentum, rate .1 by a cosine, 1000 steps, an event every
 20; to 2 % of the weights, where digits tell methods apart. Dense-to-sparse: GMP, GraNet, and GraNet with equal shares
-of the layers, whose output keeps a fifth. Sparse-to-sparse: static ERK masks, SET, RigL, and GMP and GraNet from half of
-the weights. With random and one-shot magnitude pruning, all have as many gradient steps.
+of the layers, whose output keeps a fifth. Sparse-to-sparse: static ERK masks, SET, RigL, and GMP and GraNet from half
+of the weights. With random and one-shot magnitude pruning, all have as many gradient steps.
 
 The probe is what the method is built on: a network is pruned in the middle of its training, at a quarter (the rate is
 high) or at three quarters (low), and trains on for a tenth of the steps. Plasticity is the validation score then, less
