@@ -6,20 +6,23 @@ import pytest
 import torch
 from small_networks import blobs
 
+from prunus.errors import SettingError
 from prunus.sparse import Masks, Recipe
 from prunus.sparse.contrasts import (
     COLUMNS,
     Gap,
     choose_rates,
+    gated_pair,
     measure,
     report,
     standard_pairs,
 )
 from prunus.sparse.methods import OneShot
-from prunus.sparse.networks import mlp
+from prunus.sparse.networks import mlp, residual_mlp
 from prunus.sparse.removal import remove_channels
 from prunus.sparse.table import Arm
 from prunus.sparse.taxonomy import PAIRS, contrast
+from prunus.sparse.training import cosine
 
 OUTPUT = 12 * 4
 
@@ -118,3 +121,20 @@ def test_the_report_has_a_row_of_plain_values_for_each_gap():
     assert [row["pair"] for row in rows] == ["P7", "P6, other"] and set(COLUMNS) <= set(rows[0])
     assert rows[0]["gap"] == pytest.approx(rows[0]["one's score"] - rows[0]["other's"])
     assert rows[0]["deviation"] == pytest.approx(gaps[0].deviation) and rows[0]["seeds"] == 2 and rows[0]["steps"] == 8
+
+
+def test_static_and_dynamic_are_measured_at_equal_average_macs():
+    task, recipe = blobs(rows=600), Recipe(200, 0.02, decay=cosine)
+
+    def network():
+        return residual_mlp(8, 16, 4, 4)
+
+    pairs = gated_pair(network, task, 0.75)
+    assert pairs["P7"][1].method.target == pytest.approx(0.75 - (16 * 16 + 16) / (2 * 16 * 16))
+    differs = contrast(*(arm.method.taxonomy for arm in pairs["P7"]))
+    assert PAIRS[6].must <= differs <= PAIRS[6].must | PAIRS[6].may
+    (gap,) = measure(pairs, network, task, recipe, seeds=(0,))
+    wanted = 8 * 16 + 16 * 4 + 0.75 * 4 * 2 * 16 * 16
+    assert gap.steps == (200, 200) and gap.macs == pytest.approx((wanted, wanted), rel=0.15)
+    with pytest.raises(SettingError, match="the gates alone cost"):
+        gated_pair(network, task, 0.5)

@@ -36,7 +36,7 @@ def features(module: nn.Module, x: Tensor) -> Tensor:
         kernel, *rest = module.kernel_size, module.dilation, module.padding, module.stride
         return functional.unfold(x.float(), kernel, *rest).transpose(1, 2).flatten(0, 1)
     raise ModelError(
-        f"a {type(module).__name__} cannot be calibrated: linear layers and plain 2-D convolutions can; exclude others"
+        f"linear layers and ungrouped 2-D convolutions can be calibrated, not {type(module).__name__}; exclude it"
     )
 
 
@@ -87,7 +87,7 @@ def layer_by_layer(
                 with gathered(model, names, gather) as sums:
                     replay.run(group, lambda batch: task.loss(model, rows[batch]), keep=False)
                 prune(sums)
-                if group == (chain or [None])[-1]:
+                if chain and group == chain[-1]:
                     replay.close()  # what comes behind the chain may read any of its blocks
                 elif group in chain:
                     replay.run(group, lambda batch: task.loss(model, rows[batch]), keep=True)
@@ -151,8 +151,7 @@ def _copied(output: Any) -> Any:
 
 
 def _order(model: nn.Module, masks: Masks, forward: Callable[[], Any]) -> tuple[list[str], list[str]]:
-    """The masked weights in the order in which their layers are called, and the members of the chain that holds most
-    of them."""
+    """The masked weights in the order in which their layers are called, and the members of the longest chain."""
     called: list[str] = []
     calls: list[_Call] = []
     weights = {name.rpartition(".")[0]: name for name in masks}
@@ -168,6 +167,10 @@ def _order(model: nn.Module, masks: Masks, forward: Callable[[], Any]) -> tuple[
 
         return hook
 
+    def length(chain: list[str]) -> tuple[int, int]:
+        """Members that hold weights; of chains as long the inner one, whose members are smaller."""
+        return sum(any(n.startswith(f"{name}.") for n in masks) for name in chain), chain[0].count(".")
+
     handles = [
         model.get_submodule(name).register_forward_hook(listen(name), with_kwargs=True)
         for name in {**weights, **members}
@@ -178,12 +181,7 @@ def _order(model: nn.Module, masks: Masks, forward: Callable[[], Any]) -> tuple[
         for handle in handles:
             handle.remove()
     chains = [[call for call in calls if members[call.name] == home] for home in homes]
-    inside = {
-        tuple(call.name for call in chain): sum(any(n.startswith(f"{c.name}.") for c in chain) for n in masks)
-        for chain in chains
-        if _is_chain(chain)
-    }
-    return called, list(max(inside, key=inside.__getitem__, default=()))
+    return called, max(([call.name for call in chain] for chain in chains if _is_chain(chain)), key=length, default=[])
 
 
 @dataclass

@@ -5,8 +5,8 @@ may have the learning rate that is best for it on validation (``choose_rates``, 
 not one of tuning. A gap is reported with its sign; it is *claimed* only if it is at least twice the standard deviation
 of its differences.
 
-P6 (original task or transfer) needs a second task: ``transfer.transfer_pairs``. P7 (static or dynamic) needs a network
-with gates. ``measure`` takes any two arms.
+P6 (original task or transfer) needs a second task: ``transfer.transfer_pairs``. P7 (static or dynamic) needs a residual
+network: ``gated_pair``. ``measure`` takes any two arms.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from prunus.errors import require
 from prunus.sparse.allocation import Uniform
 from prunus.sparse.importance import SNIP, Magnitude
+from prunus.sparse.input_gates import InputGates
+from prunus.sparse.macs import macs
 from prunus.sparse.masks import Masks
-from prunus.sparse.methods import LotteryTicket, OneShot
+from prunus.sparse.methods import Consensus, LotteryTicket, OneShot
 from prunus.sparse.methods.result import Build
 from prunus.sparse.networks import drawn
 from prunus.sparse.prune import prune
 from prunus.sparse.removal import remove_channels
 from prunus.sparse.scope import Units, channels
-from prunus.sparse.table import Arm
+from prunus.sparse.table import Arm, cost
 from prunus.sparse.task import Task
 from prunus.sparse.taxonomy import PAIRS, Pair
 from prunus.sparse.training import Recipe
@@ -36,7 +39,8 @@ Pairs = Mapping[str, tuple[Arm, Arm]]
 
 @dataclass(frozen=True)
 class Gap:
-    """``one`` - ``other`` by seed, from the task's ``scores`` of both; their gradient steps, all counted, and rates."""
+    """``one`` - ``other`` by seed, from the task's ``scores`` of both. Of each: gradient steps, all counted, the rate,
+    and the MACs of one row, on average over seeds (and over rows, where they depend on the input)."""
 
     pair: str
     one: str
@@ -44,6 +48,7 @@ class Gap:
     scores: tuple[Sequence[float], Sequence[float]]
     steps: tuple[int, int]
     rates: tuple[float, float]
+    macs: tuple[float, float] = (0.0, 0.0)
 
     @property
     def differences(self) -> list[float]:
@@ -147,6 +152,22 @@ def choose_rates(
     return chosen
 
 
+def gated_pair(build: Build, task: Task, share: float = 0.5) -> dict[str, tuple[Arm, Arm]]:
+    """P7 for a residual network: gates that were made to agree and are gone, against gates that go on to look at each
+    input. Both compute ``share`` of the blocks' MACs on average; the dynamic one's gates count, so that its blocks get
+    less. It comes near to that by training, not exactly: see the gap's ``macs``."""
+    model = drawn(build, 0)
+    dense = macs(model, task.example)
+    gates = InputGates(model, task.example)
+    blocks = float(gates.macs().sum())
+    target = share - (gates.rest + blocks - dense) / blocks
+    require(
+        target > 0, "share", share, f"above {share - target:.3f}: the gates alone cost that much of the blocks' MACs"
+    )
+    static = Consensus(share, exact=True)
+    return {"P7": (Arm("static", static), Arm("dynamic", replace(static, target=target, lam_pol=0.0, static=False)))}
+
+
 def measure(
     pairs: Pairs,
     build: Build,
@@ -161,13 +182,14 @@ def measure(
     for pair, arms in pairs.items():
         own = (rates or {}).get(pair, (recipe.learning_rate, recipe.learning_rate))
         scores: tuple[list[float], list[float]] = ([], [])
-        steps = [0, 0]
+        steps, costs = [0, 0], [0.0, 0.0]
         for seed in seeds:
             for side, arm in enumerate(arms):
                 found = arm.run(build, task, replace(recipe, learning_rate=own[side]), seed)
                 scores[side].append(task.evaluate(found.model, split).score)
                 steps[side] = found.steps
-        gaps.append(Gap(pair, arms[0].name, arms[1].name, scores, (steps[0], steps[1]), own))
+                costs[side] += cost(found, task) / len(seeds)
+        gaps.append(Gap(pair, arms[0].name, arms[1].name, scores, (steps[0], steps[1]), own, (costs[0], costs[1])))
     return gaps
 
 

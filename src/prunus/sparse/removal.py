@@ -8,7 +8,7 @@ so a state dict of the smaller network fits only a network of the same widths.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -19,13 +19,9 @@ from prunus.sparse.masks import Masks
 
 def remove_channels(model: nn.Module, masks: Masks, example: Any) -> nn.Module:
     """A smaller copy. Raises ModelError if a channel's group holds channels of other layers that the masks keep."""
-    try:
-        import torch_pruning
-    except ImportError:
-        raise SettingError("removing channels needs torch-pruning: pip install 'prunus[sparse]'") from None
     masks.weights(model)
     smaller = copy.deepcopy(model).eval()
-    remove = {nn.Linear: torch_pruning.prune_linear_out_channels, nn.Conv2d: torch_pruning.prune_conv_out_channels}
+    graph_of, remove = _torch_pruning()
     gone = {
         name.rpartition(".")[0]: rows
         for name, mask in masks.items()
@@ -39,7 +35,7 @@ def remove_channels(model: nn.Module, masks: Masks, example: Any) -> nn.Module:
         module = smaller.get_submodule(name)
         if type(module) not in remove:
             raise ModelError(f"{name} is a {type(module).__name__}; channels are removed from Linear and Conv2d")
-        graph = torch_pruning.DependencyGraph().build_dependency(smaller, example_inputs=example)
+        graph = graph_of(smaller, example)
         group = graph.get_pruning_group(module, remove[type(module)], idxs=rows)
         for dependency, indices in group:
             other = names.get(dependency.target.module)
@@ -61,6 +57,39 @@ def remove_channels(model: nn.Module, masks: Masks, example: Any) -> nn.Module:
         name.rpartition(".")[0]: mask.flatten(1).any(1).nonzero().flatten().tolist() for name, mask in masks.items()
     }
     return noted(smaller, {"kept": {name: survivors[name] for name in gone}}) if gone else smaller
+
+
+def coupled(model: nn.Module, layers: Sequence[str], example: Any) -> list[list[str]]:
+    """The names of ``layers`` in groups, in order, of those whose outputs are added to each other: their channels can
+    be removed together only. Those that cannot be (grouped convolutions), or only with others than ``layers``, are in
+    none."""
+    still = copy.deepcopy(model).eval()
+    graph_of, remove = _torch_pruning()
+    graph = graph_of(still, example)
+    names = {module: name for name, module in still.named_modules()}
+    groups: list[list[str]] = []
+    for name in layers:
+        module = still.get_submodule(name)
+        if type(module) not in remove or getattr(module, "groups", 1) != 1 or any(name in group for group in groups):
+            continue
+        found = graph.get_pruning_group(module, remove[type(module)], idxs=[0])
+        together = {names.get(d.target.module) for d, _ in found if d.handler in remove.values()}
+        if together <= set(layers):
+            groups.append([other for other in layers if other in together])
+    return groups
+
+
+def _torch_pruning() -> tuple[Callable[[nn.Module, Any], Any], dict[type, Any]]:
+    """What traces the dependencies of a model, and what removes a layer's output channels."""
+    try:
+        import torch_pruning as tp
+    except ImportError:
+        raise SettingError("removing channels needs torch-pruning: pip install 'prunus[sparse]'") from None
+
+    def graph_of(model: nn.Module, example: Any) -> Any:
+        return tp.DependencyGraph().build_dependency(model, example_inputs=example)
+
+    return graph_of, {nn.Linear: tp.prune_linear_out_channels, nn.Conv2d: tp.prune_conv_out_channels}
 
 
 def noted(model: nn.Module, step: Mapping[str, Any]) -> nn.Module:

@@ -17,6 +17,9 @@ from torch.nn import functional
 
 from prunus.errors import require
 
+NOT_COUNTED = -100
+"""A target that counts neither in the loss nor in the score, as in torch's cross-entropy."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -56,7 +59,7 @@ def _order(rows: int, order: int, epoch: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Inputs (n, ...) and targets (n) for training, validation and test, in shuffled batches, epoch by epoch."""
+    """Inputs (n, ...) and targets (n), or (n, t), for training, validation and test, in batches shuffled each epoch."""
 
     train: tuple[Tensor, Tensor]
     validation: tuple[Tensor, Tensor]
@@ -95,7 +98,7 @@ class Examples:
         inputs, targets = getattr(self, split)
         with evaluating(model):
             outputs = torch.cat([model(part) for part in inputs.split(1024)])
-        hits = (outputs.argmax(-1) == targets).double().mean()
+        hits = (outputs.argmax(-1) == targets)[targets != NOT_COUNTED].double().mean()
         return Evaluation(float(self.criterion(outputs, targets)), float(hits))
 
 

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from prunus.errors import ModelError, require
-from prunus.sparse.allocation import whole_counts
 from prunus.sparse.exact import largest, largest_in_rows
 from prunus.sparse.methods.layer_by_layer import LayerByLayer
 from prunus.sparse.taxonomy import MethodCard
@@ -61,7 +60,7 @@ class SparseGPT(LayerByLayer):
             own = upper[columns, columns]
             part, mask = weight[:, columns], among[:, columns]  # views: what is written into part is in weight
             if not self.m:
-                mask = largest(part.square() / own.diagonal().square(), counts[str(start)], mask, name)
+                mask = largest(part.square() / own.diagonal().square(), counts[start], mask, name)
             errors = torch.zeros_like(part)
             for j in range(part.shape[1]):
                 if self.m and j % self.m == 0:
@@ -77,12 +76,15 @@ class SparseGPT(LayerByLayer):
             kept[:, columns] = mask
         return weight, kept
 
-    def _counts(self, weight: Tensor, among: Tensor, starts: range) -> dict[str, int]:
-        """How many weights the block of columns that begins at each of ``starts`` keeps."""
-        sizes = {str(at): int(among[:, at : at + self.block].sum()) for at in starts}
-        able = sum(sizes.values())
+    def _counts(self, weight: Tensor, among: Tensor, starts: range) -> dict[int, int]:
+        """How many weights the block of columns that begins at each of ``starts`` keeps: its share of all, so rounded
+        that the blocks up to any have the share of theirs."""
+        able, before, counts = int(among.sum()), 0, {}
         total = min(able, round(self.density * weight.numel()))
-        return whole_counts(sizes, dict.fromkeys(sizes, total / max(1, able)), total)
+        for start in starts:
+            upto = round(total * int(among[:, : start + self.block].sum()) / max(1, able))
+            counts[start], before = upto - before, upto
+        return counts
 
 
 def _inverse_factor(hessian: Tensor, damping: float, name: str) -> Tensor:

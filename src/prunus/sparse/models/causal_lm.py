@@ -26,9 +26,9 @@ class CausalLM:
     """``network`` is never changed: ``build`` gives copies. ``round_to``: FFN widths are rounded up to its multiples
     (16 for speed)."""
 
-    network: nn.Module
-    tokenizer: Any
-    texts: Texts
+    network: Any = field(repr=False)
+    tokenizer: Any = field(repr=False)
+    texts: Texts = field(repr=False)
     round_to: int = 1
     kind: str = field(default="causal-lm", init=False)
     pretrained: bool = field(default=True, init=False)
@@ -64,7 +64,8 @@ class CausalLM:
         if any(int(part.tokens.max()) >= top for part in texts):
             raise ModelError(f"{folder}: the tokenizer writes tokens that its model of {top} tokens does not have")
         parts = [Packed(p.tokens.to(device), p.positions.to(device), p.targets.to(device)) for p in texts]
-        return cls(network, tokenizer, Texts(*parts, batch_size=batch_size), round_to)
+        train, validation, test = parts
+        return cls(network, tokenizer, Texts(train, validation, test, batch_size), round_to)
 
     @property
     def task(self) -> Texts:
@@ -75,7 +76,7 @@ class CausalLM:
 
     def exclude(self) -> tuple[str, ...]:
         """The output layer, where it is not the embedding."""
-        head = self.network.get_output_embeddings()  # type: ignore[operator]
+        head = self.network.get_output_embeddings()
         names = [name for name, weight in prunable(self.network).items() if head is not None and weight is head.weight]
         return tuple(names)
 
@@ -96,7 +97,7 @@ class CausalLM:
     def remove(self, model: nn.Module, masks: Masks) -> nn.Module:
         return smaller(model, masks, self.round_to)
 
-    def export(self, model: nn.Module, masks: Masks | None, out: Path) -> dict[str, Any]:
+    def export(self, model: Any, masks: Masks | None, out: Path) -> dict[str, Any]:
         """Config, safetensors and tokenizer; with ``masks`` also these, and zeros in the weights."""
         out = Path(out)
         if masks is not None:
@@ -109,7 +110,7 @@ class CausalLM:
             "density": 1.0 if masks is None else masks.density,
         }
         with written_whole(out) as draft:
-            model.save_pretrained(draft, safe_serialization=True)  # type: ignore[operator]
+            model.save_pretrained(draft)
             self.tokenizer.save_pretrained(draft)
             if masks is not None:
                 masks.save(draft / "masks.safetensors", {"kind": self.kind})
@@ -121,12 +122,13 @@ def _read(folder: Path, device: str) -> tuple[Any, Any]:
     """The network in float32 with eager attention, whose multiply-adds torch counts exactly, and its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    options = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
     try:
-        network, info = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **options)
     except Exception as error:  # every library under it has its own
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{folder} cannot be loaded as a causal language model: {line}") from error
+    network, info = loaded
     if lost := sorted({*info["missing_keys"], *(str(k) for k in info["mismatched_keys"])}):
         raise ModelError(f"{folder} lacks weights of a {type(network).__name__}: {', '.join(lost[:5])}")
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -38,9 +39,9 @@ class Decoder:
     """False if something else in the attention is as wide as all heads together (a norm over all, sinks)."""
 
     @classmethod
-    def of(cls, model: nn.Module) -> Decoder:
+    def of(cls, model: Any) -> Decoder:
         """Raises ModelError that says what is not as in a Llama."""
-        config = model.config  # type: ignore[union-attr]
+        config = model.config
         home, blocks = _layers(model)
         heads = getattr(config, "num_attention_heads", 0) or 0
         groups = getattr(config, "num_key_value_heads", None) or heads
@@ -97,8 +98,8 @@ class Decoder:
         return slice(group * self.width * self.queries, (group + 1) * self.width * self.queries)
 
 
-def _layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    count = getattr(model.config, "num_hidden_layers", None)  # type: ignore[union-attr]
+def _layers(model: Any) -> tuple[str, nn.ModuleList]:
+    count = getattr(model.config, "num_hidden_layers", None)
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count and name.endswith("layers"):
             return name, module

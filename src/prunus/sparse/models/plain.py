@@ -22,8 +22,8 @@ from prunus.sparse.models.folder import sizes, write_json, written_whole
 from prunus.sparse.models.model import NO_SPEED_UP, REAL_SPEED_UP
 from prunus.sparse.models.plain_data import as_task, check
 from prunus.sparse.models.replay import FORMAT, built, check_replays, shapes
-from prunus.sparse.removal import removal_steps, remove_channels
-from prunus.sparse.scope import Units, channels, layers
+from prunus.sparse.removal import coupled, removal_steps, remove_channels
+from prunus.sparse.scope import Units, layers
 from prunus.sparse.task import Task, evaluating
 
 
@@ -75,11 +75,20 @@ class Plain:
         return ("channels", "layers") if removable_blocks(self.build(), self.data.example) else ("channels",)
 
     def units(self, kind: str, masks: Masks) -> Units:
-        """Channels: rows of all weights in ``masks`` but the output layer's. Layers: blocks that can be taken out."""
+        """Channels: rows of the weights in ``masks`` but for the output layer's; layers whose outputs are added to each
+        other are one group, and lose the same rows. Layers: blocks that can be taken out."""
         require(kind in self.unit_kinds(), "kind", kind, " or ".join(self.unit_kinds()))
         if kind == "layers":
             return layers(masks, removable_blocks(self.build(), self.data.example))
-        return channels(masks, [name for name in masks if name not in self.exclude()])
+        last = self.exclude()
+        names = [name.rpartition(".")[0] for name in masks if name not in last]
+        groups = {}
+        for group in coupled(self.build(), names, self.data.example):
+            weights = [f"{layer}.weight".lstrip(".") for layer in group]
+            groups[" + ".join(weights)] = [dict.fromkeys(weights, (row,)) for row in range(len(masks[weights[0]]))]
+        if not groups:
+            raise SettingError("no layer of this model has channels that can be removed; prune single weights instead")
+        return Units(groups)
 
     def remove(self, model: nn.Module, masks: Masks) -> nn.Module:
         """Without the blocks that are wholly pruned, then without the channels that are.

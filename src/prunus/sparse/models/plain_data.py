@@ -37,7 +37,8 @@ def as_task(given: Any, seed: int = 0, batch_size: int = 60, device: str = "cpu"
         raise SettingError(f"the loaders are {_described(given)}; they must be {ALLOWED}")
     parts = list(given)
     if all(isinstance(part, DataLoader) for part in parts):
-        return Loaded(*_three_sets(parts, seed), parts[0], device)
+        train, validation, test = _three_sets(parts, seed)
+        return Loaded(train, validation, test, parts[0], device)
     for part in parts:
         pair = isinstance(part, tuple | list) and len(part) == 2 and all(isinstance(t, Tensor) for t in part)
         if not pair:
@@ -49,7 +50,8 @@ def as_task(given: Any, seed: int = 0, batch_size: int = 60, device: str = "cpu"
     if len(parts) == 2:
         rows = _halves(len(parts[1][0]), seed)
         parts[1:] = [(parts[1][0][half], parts[1][1][half]) for half in rows]
-    return Examples(*map(tuple, parts), batch_size=min(batch_size, len(parts[0][0]))).to(device)  # type: ignore[arg-type]
+    train, validation, test = map(tuple, parts)
+    return Examples(train, validation, test, batch_size=min(batch_size, len(train[0]))).to(device)
 
 
 def check(model: nn.Module, task: Task) -> None:

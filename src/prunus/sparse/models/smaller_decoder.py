@@ -14,7 +14,7 @@ from prunus.sparse.models.decoder import DOWN, GATES, OUT, QUERY, SHARED, Decode
 from prunus.sparse.task import evaluating
 
 
-def smaller(model: nn.Module, masks: Masks, round_to: int = 1) -> nn.Module:
+def smaller(model: Any, masks: Masks, round_to: int = 1) -> nn.Module:
     """A copy without the layers, heads and channels that are wholly pruned, whose outputs are the masked model's.
 
     Widths may differ by one between layers (an exact count seldom divides evenly), and are rounded up to a multiple of
@@ -80,9 +80,9 @@ def _places(
     return places
 
 
-def _config(model: nn.Module, decoder: Decoder, stay: list[int], channels: int, groups: int) -> Any:
+def _config(model: Any, decoder: Decoder, stay: list[int], channels: int, groups: int) -> Any:
     """The config of the smaller model; also lists with an entry a layer shrink."""
-    old = model.config.to_dict()  # type: ignore[union-attr,operator]
+    old = model.config.to_dict()
     new = {
         name: [value[i] for i in stay]
         if "layer" in name and isinstance(value, list) and len(value) == len(decoder.blocks)
@@ -92,7 +92,7 @@ def _config(model: nn.Module, decoder: Decoder, stay: list[int], channels: int, 
     new |= {"num_hidden_layers": len(stay), "intermediate_size": channels, "head_dim": decoder.width}
     new |= {"num_attention_heads": groups * decoder.queries, "num_key_value_heads": groups}
     try:
-        return type(model.config).from_dict(new)  # type: ignore[union-attr]
+        return type(model.config).from_dict(new)
     except Exception as error:  # each config has checks of its own
         hidden = old["hidden_size"]
         fits = [n for n in range(1, decoder.groups + 1) if hidden % (n * decoder.queries) == 0]
@@ -103,11 +103,11 @@ def _config(model: nn.Module, decoder: Decoder, stay: list[int], channels: int, 
         ) from error
 
 
-def _empty(model: nn.Module, config: Any) -> nn.Module:
+def _empty(model: Any, config: Any) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     weight = next(model.parameters())
-    attention = model.config._attn_implementation  # type: ignore[union-attr]
+    attention = model.config._attn_implementation
     with torch.random.fork_rng([]):
         made = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=weight.dtype)
     made.generation_config = copy.deepcopy(model.generation_config)
@@ -115,7 +115,7 @@ def _empty(model: nn.Module, config: Any) -> nn.Module:
 
 
 def _state(
-    model: nn.Module,
+    model: Any,
     masks: Masks,
     decoder: Decoder,
     stay: list[int],
@@ -144,9 +144,9 @@ def _state(
 
 
 @torch.no_grad()
-def _check_same(model: nn.Module, masks: Masks, made: nn.Module, dropped: list[str]) -> None:
+def _check_same(model: Any, masks: Masks, made: nn.Module, dropped: list[str]) -> None:
     """ModelError unless both say the same of a few tokens: a family may scale by what has become smaller."""
-    config = model.config  # type: ignore[union-attr]
+    config = model.config
     tokens = torch.arange(8, device=next(model.parameters()).device).unsqueeze(0) % config.vocab_size
     biases = {n: p for n, p in model.named_parameters() if n.endswith(".bias") and n.rsplit(".", 3)[0] in dropped}
     saved = {name: p.clone() for name, p in biases.items()}

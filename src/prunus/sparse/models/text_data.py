@@ -87,7 +87,8 @@ class Texts:
             require(len(getattr(self, name)) > 0, name, 0, "at least one row of text")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         rows = torch.arange(len(self.train))
-        order = Examples(*[(rows, rows)] * 3, batch_size=min(self.batch_size, len(rows)))  # type: ignore[arg-type]
+        pair = (rows, rows)
+        order = Examples(pair, pair, pair, batch_size=min(self.batch_size, len(rows)))
         object.__setattr__(self, "_order", order)
 
     @property
