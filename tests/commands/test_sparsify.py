@@ -169,6 +169,25 @@ def test_masks_come_from_and_go_to_torchs_own_pruning(as_json, tmp_path):
     assert rows == {name: int(theirs[f"{name}_mask"].sum()) for name in ("0.weight", "2.weight")}
 
 
+@pytest.mark.parametrize("method", [name for name, choice in CHOICES.items() if choice.sparsity != "none"])
+def test_every_method_reaches_the_sparsity_in_the_steps_it_was_given(as_json, tmp_path, method):
+    units = CHOICES[method].scopes[0]
+    scope = () if units == "weights" else ("--structured", units)
+    steps = 400 if method in ("lottery-ticket", "imp-rewinding", "sap") else 80
+    arguments = ("--method", method, "--sparsity", "0.5", "--steps", steps, "--no-baselines")
+    result = as_json("sparsify", *RESIDUAL, *scope, *arguments, "--out", tmp_path / "out")
+    (line,) = result["levels"][0]["lines"].values()
+    assert line["steps"] <= steps * 1.01
+    if method not in ("wanda", "sparse-gpt", "sap"):  # they train less: half of it densely, or until enough is gone
+        assert line["steps"] >= steps * 0.95
+    blocks = 20 * 48 * 48
+    kept = sum(row["kept"] for row in result["levels"][0]["layers"])
+    if scope:  # a unit is a block, or a neuron with its inputs and outputs; the stem and the output layer stay
+        assert 0.3 * blocks <= kept <= 0.7 * blocks + 64 * 48 + 480
+    else:
+        assert kept == pytest.approx(0.5 * (blocks + 64 * 48), abs=11)
+
+
 def test_settings_of_a_method_stand_behind_its_name():
     assert parse("granet:update_every=25:growth=random") == ("granet", {"update_every": 25, "growth": "random"})
 

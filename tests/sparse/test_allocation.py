@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunus.errors import SettingError
-from prunus.sparse.allocation import ERK, Given, Global, Remaining, Uniform, erk_densities, whole_counts
+from prunus.sparse.allocation import (
+    ERK,
+    Given,
+    Global,
+    OutputKept,
+    Remaining,
+    Uniform,
+    erk_densities,
+    whole_counts,
+)
 
 LENET = {"fc1": (300, 784), "fc2": (100, 300), "fc3": (10, 100)}
 CONV = {"conv1": (16, 3, 3, 3), "conv2": (32, 16, 3, 3), "fc": (10, 32)}
@@ -54,7 +63,7 @@ def test_erk_solves_its_equation(shapes, density):
 
 
 @settings(max_examples=200, deadline=None)
-@given(shapes, st.floats(0.05, 1), st.sampled_from([Uniform(), ERK(), Uniform(floor=2)]))
+@given(shapes, st.floats(0.05, 1), st.sampled_from([Uniform(), ERK(), Uniform(floor=2), OutputKept(1e-9)]))
 def test_counts_are_exact_and_no_layer_is_emptied(shapes, density, allocation):
     sizes = {n: math.prod(s) for n, s in shapes.items()}
     total = round(density * sum(sizes.values()))
@@ -109,3 +118,17 @@ def test_a_density_outside_its_range_is_an_error(density):
     for allocation in (Uniform(), ERK(), Global()):
         with pytest.raises(SettingError, match="density"):
             allocation.counts(*dense(LENET), density)
+
+
+def test_the_output_keeps_a_fifth_once_the_rest_is_sparser():
+    scores, kept = dense(LENET)
+    whole = sum(math.prod(shape) for shape in LENET.values())
+    assert OutputKept().counts(scores, kept, 0.5) == Uniform().counts(scores, kept, 0.5)
+    counts = OutputKept().counts(scores, kept, 0.05)
+    assert counts["fc3"] == 200 and sum(counts.values()) == round(0.05 * whole)  # .2 of 1000
+    share = (round(0.05 * whole) - 200) / (whole - 1000)
+    assert abs(counts["fc1"] - share * 300 * 784) < 1 and abs(counts["fc2"] - share * 30_000) < 1
+    with pytest.raises(SettingError, match="density"):
+        OutputKept().counts(scores, kept, 201 / whole)
+    with pytest.raises(SettingError, match="least"):
+        OutputKept(0.0)

@@ -63,9 +63,10 @@ def test_over_several_layers_the_count_is_exact_and_the_floor_holds(layers, floo
     masks = keep_largest(scores, keep, floor=floor)
     assert sum(int(m.sum()) for m in masks.values()) == keep
     assert all(int(masks[name].sum()) >= min(floor, s.numel()) for name, s in scores.items())
-    if floor == 0:
-        together = [v for values in layers for v in values]
-        assert [v for m in masks.values() for v in m.tolist()] == by_sorting(together, keep, [True] * len(together))
+    sure = [by_sorting(values, min(floor, len(values)), [True] * len(values)) for values in layers]
+    together, first = ([v for part in parts for v in part] for parts in (layers, sure))
+    rest = by_sorting(together, keep - least, [not s for s in first])
+    assert [v for m in masks.values() for v in m.tolist()] == [a or b for a, b in zip(first, rest)]
 
 
 def test_a_global_ranking_over_equal_scores_keeps_the_earlier_layers():

@@ -10,7 +10,7 @@ from small_networks import blobs
 from prunus.errors import FileError
 from prunus.sparse import Masks, Recipe, train
 from prunus.sparse.journal import Journal
-from prunus.sparse.methods import GraNet, IMPRewinding, LayerLottery, OneShot
+from prunus.sparse.methods import Consensus, Game, GraNet, IMPRewinding, Jackpots, LayerLottery, OneShot
 from prunus.sparse.networks import drawn, mlp, residual_mlp
 
 METHODS = {
@@ -18,6 +18,9 @@ METHODS = {
     "several trainings": IMPRewinding(rounds=2, rewind_to=3),
     "two trainings": OneShot(density=0.2),
     "layers removed": LayerLottery(p=2),
+    "scores of frozen weights": Jackpots(0.2, exclude=("head.*",)),
+    "players beside the weights": Game(density=0.5, travel=30),
+    "gates in the network": Consensus(),
 }
 
 

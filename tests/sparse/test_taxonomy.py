@@ -25,7 +25,9 @@ def test_every_id_is_unique():
         ("12", {"S.unstr", "W.pat", "C.mag"}),
         ("25", {"S.unstr", "W.pdt", "C.mag", "C.sens"}),
         ("26", {"S.unstr", "W.pat", "C.mag"}),
+        ("36", {"S.struct", "W.pdt", "L.score"}),
         ("48", {"S.unstr", "W.pat", "C.mag"}),
+        ("53", {"S.struct", "W.pdt", "L.reg"}),
     ],
 )
 def test_the_cards_tags(paper, tags):

@@ -31,8 +31,12 @@ from prunus.sparse.methods import (
     GMP,
     SAP,
     SET,
+    BiP,
+    Consensus,
+    Game,
     GraNet,
     IMPRewinding,
+    Jackpots,
     LayerLottery,
     LotteryTicket,
     OneShot,
@@ -47,6 +51,7 @@ from prunus.sparse.models import Prunable
 from prunus.sparse.networks import drawn
 from prunus.sparse.scope import InRows, NofM, Scope, Units, Weights
 from prunus.sparse.table import Arm
+from prunus.sparse.task import Examples
 
 WEIGHTS, PATTERN = "weights", "n:m"
 LETTERS = {"channels": "N", "heads": "H", "layers": "L"}
@@ -149,8 +154,8 @@ class Choice:
     scopes: tuple[str, ...] = (WEIGHTS,)
     untrained: bool = False
     """Whether it can do without a single gradient step."""
-    own_sparsity: bool = False
-    """Whether it finds by itself how much goes, so that --sparsity cannot be asked of it."""
+    sparsity: str = "needed"
+    """``needed``; ``optional`` if the method can find by itself how much goes; ``none`` if it cannot be asked."""
     card: Any = field(default=None)
     """Where its taxonomy is; None: ``make``'s own."""
 
@@ -218,8 +223,15 @@ def _imp_rewinding(wish: Wish, settings: Settings) -> tuple[Any, float]:
 
 
 def _sap(wish: Wish, settings: Settings) -> tuple[Any, float]:
-    method = SAP(exclude=wish.exclude, **settings)
+    density = {} if wish.sparsity is None else {"density": wish.density}
+    method = SAP(**{"exclude": wish.exclude, **density, **settings})
     return method, 1 / (method.rounds + 1)
+
+
+def _after_training(cls: type, wish: Wish, settings: Settings) -> tuple[Any, float]:
+    """Half of the steps train the dense network, if it is not trained; the rest searches masks."""
+    ways: dict[str, Any] = {"density": wish.density, "pretrain": wish.pretrain, "exclude": wish.exclude}
+    return cls(**{**ways, **settings}), 1.0 if wish.model.pretrained else 0.5
 
 
 def _layer_lottery(wish: Wish, settings: Settings) -> tuple[Any, float]:
@@ -234,19 +246,37 @@ def _layer_lottery(wish: Wish, settings: Settings) -> tuple[Any, float]:
     return LayerLottery(**{**importance, **settings}), 1.0
 
 
+def _game(wish: Wish, settings: Settings) -> tuple[Any, float]:
+    require(wish.macs is None, "--macs", wish.macs, "for one-shot; neurons are counted: --sparsity")
+    return Game(**{"density": wish.density, "exclude": wish.exclude, **settings}), 1.0
+
+
+def _consensus(wish: Wish, settings: Settings) -> tuple[Any, float]:
+    require(wish.macs is None, "--macs", wish.macs, "for one-shot; blocks or channels are counted: --sparsity")
+    units = "blocks" if wish.structured == "layers" else "channels"
+    ways: dict[str, Any] = {"target": wish.density, "exact": True, "units": units, "exclude": wish.exclude}
+    if not isinstance(wish.model.task, Examples):
+        ways["batches"] = 50
+    return Consensus(**{**ways, **settings}), 1.0
+
+
 CHOICES: dict[str, Choice] = {
     "one-shot": Choice(_one_shot, (WEIGHTS, PATTERN, *LETTERS), untrained=True, card=OneShot()),
     "wanda": Choice(partial(_layer_by_layer, Wanda), (WEIGHTS, PATTERN), untrained=True, card=Wanda()),
     "sparse-gpt": Choice(partial(_layer_by_layer, SparseGPT), (WEIGHTS, PATTERN), untrained=True, card=SparseGPT()),
-    "given": Choice(_given, untrained=True, own_sparsity=True, card=GivenMasks),
+    "given": Choice(_given, untrained=True, sparsity="none", card=GivenMasks),
     "gmp": Choice(partial(_gradual, GMP), card=GMP),
     "granet": Choice(partial(_gradual, GraNet), card=GraNet),
     "rigl": Choice(partial(_gradual, RigL), card=RigL),
     "set": Choice(partial(_gradual, SET), card=SET),
     "lottery-ticket": Choice(_lottery_ticket, card=LotteryTicket),
     "imp-rewinding": Choice(_imp_rewinding, card=IMPRewinding),
-    "sap": Choice(_sap, own_sparsity=True, card=SAP),
+    "sap": Choice(_sap, sparsity="optional", card=SAP),
+    "bip": Choice(partial(_after_training, BiP), card=BiP),
+    "jackpots": Choice(partial(_after_training, Jackpots), card=Jackpots),
     "layer-lottery": Choice(_layer_lottery, ("layers",), card=LayerLottery),
+    "game": Choice(_game, ("channels",), card=Game),
+    "consensus": Choice(_consensus, ("layers", "channels"), card=Consensus()),
 }
 
 
@@ -284,9 +314,9 @@ def check(name: str, wish: Wish) -> None:
     require(
         wish.structured is not None or wish.macs is None, "--macs", wish.macs, "with --structured; else say --sparsity"
     )
-    if choice.own_sparsity:
+    if choice.sparsity == "none":
         require(wish.sparsity is None, "--sparsity", wish.sparsity, f"left out: {name} says itself how much goes")
-    elif wish.pattern is None:
+    elif wish.pattern is None and not (choice.sparsity == "optional" and wish.sparsity is None):
         given = [value for value in (wish.sparsity, wish.macs) if value is not None]
         require(len(given) == 1, "--sparsity, --macs", (wish.sparsity, wish.macs), "one of them, above 0 and below 1")
         require(0 < given[0] < 1, "--sparsity" if wish.macs is None else "--macs", given[0], "above 0 and below 1")

@@ -13,7 +13,7 @@ from typing import Any
 from prunus import __version__
 from prunus.commands.display import Show, Trainings
 from prunus.commands.output import Interrupted, Output, write_json
-from prunus.commands.sparse_methods import CHOICES, Wish, arm, parse
+from prunus.commands.sparse_methods import Wish, arm, parse
 from prunus.commands.sparsify_job import SparsifyJob
 from prunus.errors import FileError, SettingError
 from prunus.sparse.allocation import Uniform
@@ -200,7 +200,7 @@ def dry_run(job: SparsifyJob, show: Show) -> list[dict[str, Any]]:
             blocks = removable_blocks(dense, task.example)
             scores = score_blocks(dense, blocks, method.importance, task, method.reduce)
             small = drop_blocks(dense, [blocks[i] for i in lowest(scores, method.p, method.reverse)])
-        elif wish.structured or CHOICES[parse(job.method)[0]].own_sparsity:
+        elif wish.structured or (wish.sparsity is None and not wish.pattern):
             raise SettingError(f"how much {job.method} takes from where is known only after its training; no --dry-run")
         else:
             small, masks = dense, _planned(dense, wish, method, task)

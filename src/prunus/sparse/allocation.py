@@ -68,6 +68,32 @@ class Uniform:
 
 
 @dataclass(frozen=True)
+class OutputKept:
+    """The same density in each layer, but the last, the output, keeps at least ``least``; the others make up for it.
+
+    GraNet_uniform's rule (card 25: once the rest is sparser than 80 % the classifier stays at .2).
+    """
+
+    least: float = 0.2
+    floor: int = 1
+
+    def __post_init__(self) -> None:
+        require(0 < self.least <= 1, "least", self.least, "above 0, at most 1")
+
+    def counts(self, scores: Mapping[str, Tensor], kept: Mapping[str, Tensor], density: float) -> dict[str, int]:
+        _check(density)
+        sizes = {name: s.numel() for name, s in scores.items()}
+        total, output = round(density * sum(sizes.values())), list(sizes)[-1]
+        if density >= self.least or len(sizes) == 1:
+            return whole_counts(sizes, dict.fromkeys(sizes, density), total)
+        own = max(1, round(self.least * sizes[output]))
+        others = {name: size for name, size in sizes.items() if name != output}
+        require(len(others) <= total - own, "density", density, f"enough for {own} weights of {output}")
+        share = (total - own) / sum(others.values())
+        return {**whole_counts(others, dict.fromkeys(others, share), total - own), output: own}
+
+
+@dataclass(frozen=True)
 class ERK:
     """Erdős-Rényi-kernel (RigL, arXiv 1911.11134): density_l = eps * sum(shape_l) / prod(shape_l), at most 1.
 

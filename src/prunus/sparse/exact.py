@@ -23,13 +23,16 @@ def largest(scores: Tensor, keep: int, among: Tensor | None = None, name: str = 
     allowed = torch.ones_like(scores, dtype=torch.bool) if among is None else among.clone()
     available = int(allowed.sum())
     require(0 <= keep <= available, f"keep of {name}", keep, f"from 0 to {available}, as many as there are")
-    values = _comparable(scores[allowed], name)
+    whole = available == scores.numel()
+    values = _comparable(scores.flatten() if whole else scores[allowed], name)
     if keep == available or keep == 0:
         return allowed if keep else torch.zeros_like(allowed)
     threshold = values.kthvalue(available - keep + 1).values
     chosen = values > threshold
     ties = (values == threshold).nonzero().flatten()
     chosen[ties[: keep - int(chosen.sum())]] = True
+    if whole:
+        return chosen.view(scores.shape)
     allowed[allowed.clone()] = chosen
     return allowed
 
@@ -48,19 +51,24 @@ def keep_largest(
     if isinstance(keep, Mapping):
         return {name: largest(s, keep[name], among[name], name) for name, s in scores.items()}
     have = {name: int(among[name].sum()) for name in scores}
-    sure = {name: largest(s, min(floor, have[name]), among[name], name) for name, s in scores.items()}
     least, most = sum(min(floor, n) for n in have.values()), sum(have.values())
     require(least <= keep <= most, "keep", keep, f"from {least} (the floor of {floor} a layer) to {most}")
-    rest = {name: among[name] & ~sure[name] for name in scores}
+    chosen = _over_all(scores, keep, among)
+    if all(int(chosen[name].sum()) >= min(floor, n) for name, n in have.items()):
+        return chosen
+    sure = {name: largest(s, min(floor, have[name]), among[name], name) for name, s in scores.items()}
+    rest = _over_all(scores, keep - least, {name: among[name] & ~sure[name] for name in scores})
+    return {name: sure[name] | rest[name] for name in scores}
+
+
+def _over_all(scores: Mapping[str, Tensor], keep: int, among: Mapping[str, Tensor]) -> dict[str, Tensor]:
     device = next(iter(scores.values())).device
     chosen = largest(
-        torch.cat([_comparable(s, name, rest[name]).flatten().to(device) for name, s in scores.items()]),
-        keep - least,
-        torch.cat([rest[name].flatten().to(device) for name in scores]),
+        torch.cat([_comparable(s, name, among[name]).flatten().to(device) for name, s in scores.items()]),
+        keep,
+        torch.cat([among[name].flatten().to(device) for name in scores]),
     ).split([s.numel() for s in scores.values()])
-    return {
-        name: sure[name] | c.view(s.shape).to(s.device) for (name, s), c in zip(scores.items(), chosen, strict=True)
-    }
+    return {name: c.view(s.shape).to(s.device) for (name, s), c in zip(scores.items(), chosen, strict=True)}
 
 
 def largest_in_rows(scores: Tensor, keep: int | Tensor, among: Tensor | None = None, name: str = "scores") -> Tensor:

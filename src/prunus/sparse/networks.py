@@ -96,3 +96,60 @@ def conv_net(widths: Sequence[int] = (16, 32), channels: int = 1, size: int = 8,
             layers.append(nn.MaxPool2d(2))
     side = size >> (len(widths) // 2)
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * side * side, outputs))
+
+
+class Attention(nn.Module):
+    """x + causal self-attention of the normed x, worked out openly: fused kernels have no second derivative (GraSP)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        require(width % heads == 0, "heads", heads, f"a divisor of the width {width}")
+        self.heads, self.norm = heads, nn.LayerNorm(width)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.output = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm(x)
+        q, k, v = (
+            part(normed).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
+        )
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        future = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
+        mixed = scores.masked_fill(future, -torch.inf).softmax(-1) @ v
+        return x + self.output(mixed.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """x + W2 gelu(W1 norm(x))."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, inner), nn.Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
+
+
+class Embedded(nn.Module):
+    """Token and position embeddings: (n, t) integers -> (n, t, width)."""
+
+    def __init__(self, tokens: int, length: int, width: int) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(tokens, width), nn.Embedding(length, width)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.tokens(ids) + self.places.weight[: ids.shape[1]]
+
+
+def transformer(
+    tokens: int, length: int, width: int = 64, heads: int = 4, inner: int = 128, layers: int = 2
+) -> nn.Sequential:
+    """A causal language model: (n, t) integers, t at most ``length`` -> (n, t, tokens). Modules ``embedded``,
+    ``blocks`` (attention and feed-forward in turn, each around a shortcut of its own), ``norm`` and ``head``."""
+    blocks = [part for _ in range(layers) for part in (Attention(width, heads), FeedForward(width, inner))]
+    network = nn.Sequential()
+    network.add_module("embedded", Embedded(tokens, length, width))
+    network.add_module("blocks", nn.Sequential(*blocks))
+    network.add_module("norm", nn.LayerNorm(width))
+    network.add_module("head", nn.Linear(width, tokens))
+    return network

@@ -125,10 +125,13 @@ class Units:
         return masks.changed(new)
 
 
-def channels(masks: Masks, layers: Sequence[str] = ("*",), reduce: str = "sum") -> Units:
-    """The output rows (filters, neurons) of the weights that match ``layers``; a group for each weight."""
+def channels(masks: Masks, layers: Sequence[str] = ("*",), reduce: str = "sum", inputs: bool = False) -> Units:
+    """The output rows (filters, neurons) of the weights that match ``layers``, or their input channels; a group for
+    each weight."""
     names = [name for name in masks if any(fnmatch(name, pattern) for pattern in layers)]
     require(bool(names), "layers", list(layers), f"patterns of {', '.join(masks)}")
+    if inputs:
+        return Units({n: [{n: (slice(None), place)} for place in range(masks[n].shape[1])] for n in names}, reduce)
     return Units({name: [{name: (row,)} for row in range(len(masks[name]))] for name in names}, reduce)
 
 

@@ -175,7 +175,7 @@ def _measure(arm: Arm, line: Line, build: Build, task: Task, recipe: Recipe, see
     line.validation.append(found.levels[-1].validation.score)
     line.test.append(task.evaluate(found.model, "test").score)
     line.steps, line.capped = found.steps, line.capped or found.capped
-    line.macs += macs(found.model, task.example, found.masks) / seeds
+    line.macs += cost(found, task) / seeds
     line.parameters += parameters(found.model, found.masks) / seeds
     if found.masks is not None:
         density = found.masks.density
@@ -183,6 +183,11 @@ def _measure(arm: Arm, line: Line, build: Build, task: Task, recipe: Recipe, see
         density = Masks.of(found.model).total / Masks.of(drawn(build, seed)).total
     line.density += density / seeds
     return found
+
+
+def cost(found: Sparsified, task: Task) -> float:
+    """MACs of one row; on average, where they depend on the input."""
+    return macs(found.model, task.example, found.masks) if found.average_macs is None else found.average_macs
 
 
 def difference(ours: Line, other: Line) -> Interval:

@@ -17,6 +17,9 @@ from torch.nn import functional
 
 from prunus.errors import require
 
+NOT_COUNTED = -100
+"""A target that counts neither in the loss nor in the score, as in torch's cross-entropy."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -40,7 +43,8 @@ class Task(Protocol):
         """The mean loss over the batch, a scalar."""
 
     def evaluate(self, model: nn.Module, split: str) -> Evaluation:
-        """``split`` is ``validation`` (for choosing) or ``test`` (to be looked at once)."""
+        """``split`` is ``validation`` (for choosing), ``test`` (to be looked at once), or ``train`` (for diagnosis, as
+        connectivity asks)."""
 
 
 def mixed_seed(*parts: int) -> int:
@@ -55,7 +59,7 @@ def _order(rows: int, order: int, epoch: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Inputs (n, ...) and targets (n) for training, validation and test, in shuffled batches, epoch by epoch."""
+    """Inputs (n, ...) and targets (n), or (n, t), for training, validation and test, in batches shuffled each epoch."""
 
     train: tuple[Tensor, Tensor]
     validation: tuple[Tensor, Tensor]
@@ -90,11 +94,11 @@ class Examples:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> Evaluation:
-        require(split in ("validation", "test"), "split", split, "validation or test")
+        require(split in ("train", "validation", "test"), "split", split, "train, validation or test")
         inputs, targets = getattr(self, split)
         with evaluating(model):
             outputs = torch.cat([model(part) for part in inputs.split(1024)])
-        hits = (outputs.argmax(-1) == targets).double().mean()
+        hits = (outputs.argmax(-1) == targets)[targets != NOT_COUNTED].double().mean()
         return Evaluation(float(self.criterion(outputs, targets)), float(hits))
 
 

@@ -146,7 +146,8 @@ def query(cards: Iterable[MethodCard], **wanted: object) -> list[MethodCard]:
 @dataclass(frozen=True)
 class Pair:
     """Two contrasting settings: the fields in which a clean pair of methods differs (``must`` in all of them, and may
-    in ``may``), how to run it, and what the literature expects (a hypothesis to measure, not a result)."""
+    in ``may``), how to run it, and what the literature expects (a hypothesis to measure, not a result), in words and as
+    a sign that stands between one and other: >, <, <=, = (about the same) or nothing."""
 
     id: str
     one: str
@@ -155,27 +156,28 @@ class Pair:
     may: frozenset[str]
     how: str
     expected: str
+    sign: str = ""
     inferred: bool = False
 
 
 PAIRS = (
     Pair("P1", "unstructured", "structured", _set("speedup", "granularity"), _set(),
-         "same MACs or same parameters, say which", "unstructured is better at equal parameters"),
+         "same MACs or same parameters, say which", "unstructured is better at equal parameters", ">"),
     Pair("P2", "one-shot", "iterative", _set("iterative"), _set(),
-         "equal training steps in all", "iterative is at least as good at high sparsity"),
+         "equal training steps in all", "iterative is at least as good at high sparsity", "<="),
     Pair("P3", "data-free", "data-driven", _set("data"), _set("criteria"),
          "magnitude, SynFlow against SNIP, Taylor, Wanda", ""),
     Pair("P4", "initialised weights", "pre-trained weights", _set("weights"), _set("when", "retrain"),
-         "the same criterion on theta_0 and on theta_T", "pre-trained is better"),
+         "the same criterion on theta_0 and on theta_T", "pre-trained is better", "<"),
     Pair("P5", "training from scratch", "fine-tuning", _set("retrain"), _set(),
-         "the arms of card 21", "about the same for structured pruning", inferred=True),
+         "the arms of card 21", "about the same for structured pruning", "=", inferred=True),
     Pair("P6", "original task", "transfer", _set(), _set(),
          "prune on task A and tune on B, against prune on B", "", inferred=True),
     Pair("P7", "static", "dynamic", _set("static", "when"), _set("learn", "criteria"),
          "equal average MACs", "", inferred=True),
     Pair("P8", "layer-wise", "global", _set("scope"), _set(),
          "the same criterion, uniform against one threshold", "global is at least as good unless a layer collapses",
-         inferred=True),
+         "<=", inferred=True),
 )  # fmt: skip
 
 

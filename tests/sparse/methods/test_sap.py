@@ -71,8 +71,34 @@ def test_it_resets_prunes_and_keeps_the_best_state_on_validation():
     assert 0 < found.statistics[0].mean_index < 1
 
 
+def test_with_a_density_it_ends_exactly_there():
+    task, recipe, build = blobs(), Recipe(40, 0.01), lambda: mlp(8, 20, 4)
+    free = SAP(rounds=3, gamma=2.0).run(build, task, recipe, seed=1)
+    between = (free.levels[1].density + free.levels[2].density) / 2
+    found = SAP(rounds=3, gamma=2.0, density=between).run(build, task, recipe, seed=1)
+    assert found.masks.kept == round(between * found.masks.total) and found.steps == 120
+    assert free.levels[2].masks.within(found.masks) and found.masks.within(free.levels[1].masks)
+    slow = SAP(rounds=1, density=0.1).run(build, task, recipe, seed=1)
+    assert slow.masks.kept == round(0.1 * slow.masks.total) and slow.steps == 80
+    # What the index gave up and is kept all the same is larger than what went.
+    model = drawn(build, 1)
+    masks, new = Masks.of(model), SAP(gamma=4.0, density=0.7).prune(weights(model), Masks.of(model))[0]
+    cut = SAP(gamma=4.0).prune(weights(model), masks)[0]
+    back = torch.cat([w[new[n] & ~cut[n]].abs() for n, w in weights(model).items()])
+    gone = torch.cat([w[~new[n]].abs() for n, w in weights(model).items()])
+    assert len(back) and float(back.min()) >= float(gone.max())
+
+
 def test_settings_are_checked():
-    for wrong in ({"scope": "row"}, {"p": 2.0}, {"eta": -1}, {"gamma": 0}, {"beta": 1.0}, {"rounds": 0}):
+    for wrong in (
+        {"scope": "row"},
+        {"p": 2.0},
+        {"eta": -1},
+        {"gamma": 0},
+        {"beta": 1.0},
+        {"rounds": 0},
+        {"density": 1.0},
+    ):
         with pytest.raises(SettingError):
             SAP(**wrong)
     assert torch.is_tensor(SAP().prune({"w": torch.ones(2, 2)}, Masks({"w": torch.ones(2, 2).bool()}))[1].index["w"])

@@ -4,8 +4,12 @@
 ``run(build, task, recipe, seed=0, every=0) -> Sparsified``.
 """
 
+from prunus.sparse.methods.bip import BiP
+from prunus.sparse.methods.consensus import Consensus
+from prunus.sparse.methods.game import Game
 from prunus.sparse.methods.granet import GMP, SET, GraNet, RigL
 from prunus.sparse.methods.imp_rewinding import IMPRewinding
+from prunus.sparse.methods.jackpots import Jackpots
 from prunus.sparse.methods.layer_lottery import LayerLottery
 from prunus.sparse.methods.lottery_ticket import LotteryTicket
 from prunus.sparse.methods.one_shot import OneShot
@@ -16,9 +20,13 @@ from prunus.sparse.methods.sparse_gpt import SparseGPT
 from prunus.sparse.methods.wanda import Wanda
 
 METHODS = {
+    "bip": BiP,
+    "consensus": Consensus,
+    "game": Game,
     "gmp": GMP,
     "granet": GraNet,
     "imp-rewinding": IMPRewinding,
+    "jackpots": Jackpots,
     "layer-lottery": LayerLottery,
     "lottery-ticket": LotteryTicket,
     "one-shot": OneShot,
@@ -34,8 +42,12 @@ __all__ = [
     "METHODS",
     "SAP",
     "SET",
+    "BiP",
+    "Consensus",
+    "Game",
     "GraNet",
     "IMPRewinding",
+    "Jackpots",
     "LayerLottery",
     "Level",
     "LotteryTicket",

@@ -3,7 +3,9 @@
 Train from theta_0 with the mask; take the best state on validation; for each unit (a row, a layer, or all) read the PQ
 index of its kept weights, prune the c smallest of them, c = floor(d clip(gamma (1 - ceil(r)/d), 0, beta)); go back to
 theta_0; repeat. Where weights are spread evenly little is cut, so it slows down by itself; eta > 0 or gamma > 1 is
-faster.
+faster. How far it goes is what the index says; with a ``density`` the round that would go below it prunes exactly to
+it, the smallest of what the index gave up, and is the last; if none does, the last one also prunes the smallest of all
+that are too many *(inferred, for comparisons at equal density)*.
 
 Published code takes the best state on the *test* set, keeps all weights that tie with the threshold, and has global
 scope, which is worse than both others at small densities. Here the validation set chooses and ties follow ``exact.py``.
@@ -56,6 +58,7 @@ class SAP:
     eta: float = 0.0
     gamma: float = 1.0
     beta: float = 0.9
+    density: float | None = None
     exclude: tuple[str, ...] = ()
 
     card: ClassVar[MethodCard] = MethodCard(
@@ -72,6 +75,7 @@ class SAP:
     def __post_init__(self) -> None:
         require(self.scope in ("neuron", "layer", "global"), "scope", self.scope, "neuron, layer or global")
         require(self.rounds >= 1, "rounds", self.rounds, "at least 1")
+        require(self.density is None or 0 < self.density < 1, "density", self.density, "above 0 and below 1")
         _ = self.allocation  # checks the others
 
     @property
@@ -98,6 +102,10 @@ class SAP:
                 new[name] = largest_in_rows(s.flatten(1), mask.sum(-1) - read[name][2], mask, name).view(s.shape)
         else:
             new = keep_largest(scores, self.allocation.counts(scores, masks), masks, floor=1)
+        least = 0 if self.density is None else round(self.density * sum(mask.numel() for mask in masks.values()))
+        if (missing := least - sum(int(mask.sum()) for mask in new.values())) > 0:
+            back = keep_largest(scores, missing, {name: masks[name] & ~mask for name, mask in new.items()})
+            new = {name: mask | back[name] for name, mask in new.items()}
         index, bound, pruned = ({name: found[i] for name, found in read.items()} for i in range(3))
         return Masks(new), SAPStatistics(index, bound, pruned)
 
@@ -114,7 +122,13 @@ class SAP:
             assert done.best is not None
             rewind(model, done.best)
             levels.append(Level(masks, task.evaluate(model, "validation"), steps, done.early_stop))
+            if self.density is not None and masks.kept <= round(self.density * masks.total):
+                break
             if round_ < self.rounds:
-                masks, read = self.prune({n: w.data for n, w in masks.weights(model).items()}, masks)
+                weights = {name: w.detach() for name, w in masks.weights(model).items()}
+                masks, read = self.prune(weights, masks)
                 statistics.append(read)
+                if round_ == self.rounds - 1 and self.density is not None:
+                    least = round(self.density * masks.total)
+                    masks = Masks(keep_largest({n: w.abs() for n, w in weights.items()}, least, masks, floor=1))
         return SAPFound(model, masks, steps, levels, statistics)
