@@ -21,7 +21,6 @@ from prunus.sparse.models.smaller_decoder import smaller, with_own_config
 from prunus.sparse.models.text_data import Packed, Texts, documents, pack, split_texts
 from prunus.sparse.scope import Units
 
-
 DTYPES = ("float32", "bfloat16", "float16")
 
 
