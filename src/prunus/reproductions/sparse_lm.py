@@ -82,6 +82,11 @@ UNITS = {
     "layers, 1 of 6 removed": ("layers", 5 / 6),
 }
 """Of which kind, and the share kept in each layer (of layers, in all)."""
+RANKED: dict[str, importance.Importance] = {
+    "random": importance.Random(0),
+    "magnitude": importance.Magnitude(),
+    "Taylor": importance.Taylor(),
+}
 
 
 def at_once(how: importance.Importance, setting: Setting, rows: bool, model: nn.Module, task: Task, seed: int) -> Masks:
@@ -245,9 +250,8 @@ def run(args: argparse.Namespace) -> str:
         tables.append(table(setting.name, rows))
     for name, (kind, density) in UNITS.items():
         rows = {"dense": [dense]}
-        for how in (importance.Random(0), importance.Magnitude(), importance.Taylor()):
-            arm = type(how).__name__.replace("Magnitude", "magnitude").replace("Random", "random")
-            rows[arm] = [study.row(name, arm, 0, partial(whole_units, how, kind, density))]
+        for arm, score in RANKED.items():
+            rows[arm] = [study.row(name, arm, 0, partial(whole_units, score, kind, density))]
         tables.append(table(f"{name}: {rows['magnitude'][0]['macs']:.3f} of the multiply-adds", rows))
     return "\n\n".join(tables)
 
