@@ -31,8 +31,8 @@ from torch import Tensor, nn
 
 from prunus.errors import SettingError, require
 from prunus.sparse.batch_norm import recompute_statistics
-from prunus.sparse.exact import keep_largest, largest
-from prunus.sparse.gate_sites import removed
+from prunus.sparse.exact import keep_largest
+from prunus.sparse.gate_sites import channel_sites, fold, removed
 from prunus.sparse.input_gates import InputGates
 from prunus.sparse.methods.layer_lottery import drop_blocks
 from prunus.sparse.methods.result import Build, Level, Sparsified
@@ -177,20 +177,24 @@ class Consensus:
 
 def decide(shares: dict[str, Tensor], target: float | None = None) -> dict[str, Tensor]:
     """Which units are on for more than half of the rows, or, with a ``target``, exactly that share of all units, those
-    that are on most; of a layer's channels always the one that is on most."""
+    that are on most; then a layer keeps at least one channel."""
     if target is not None:
         floor = min(1, max(len(share) for share in shares.values()) - 1)  # blocks may all go
         return keep_largest(shares, round(target * sum(len(share) for share in shares.values())), floor=floor)
-    return {
-        name: (share > 0.5) | largest(share, 1, name=name) if len(share) > 1 else share > 0.5
-        for name, share in shares.items()
-    }
+    return {name: share > 0.5 for name, share in shares.items()}
 
 
 def extract(model: nn.Module, kept: dict[str, Tensor], example: Any) -> nn.Module:
-    """A copy with only the kept units, from a model whose gates are gone: names of blocks, or of channels' weights."""
-    weights = dict(model.named_parameters())
-    if any(name in weights for name in kept):
+    """A copy with only the kept units, from a model whose gates are gone: names of blocks, or of channels' weights.
+
+    A layer that is to keep no channel keeps one that gives 0: a network without it would be of another shape.
+    """
+    if kept.keys() & dict(model.named_parameters()).keys():
+        if empty := [name for name, keep in kept.items() if not keep.any()]:
+            model, sites = copy.deepcopy(model), channel_sites(model, example)
+            kept = kept | {name: torch.arange(len(kept[name]), device=kept[name].device) == 0 for name in empty}
+            for name in empty:
+                fold(model.get_submodule(sites[name]), torch.zeros(len(kept[name]), device=kept[name].device))
         return removed(model, kept, example)
     off = [name for name, keep in kept.items() if not bool(keep)]
     return drop_blocks(model, off) if off else copy.deepcopy(model)
