@@ -24,6 +24,7 @@ from prunus.sparse.input_gates import InputGates
 from prunus.sparse.macs import macs
 from prunus.sparse.masks import Masks
 from prunus.sparse.methods import Consensus, LotteryTicket, OneShot
+from prunus.sparse.methods.remove_units import RemoveUnits
 from prunus.sparse.methods.result import Build, Level, Sparsified
 from prunus.sparse.networks import drawn
 from prunus.sparse.prune import prune
@@ -86,20 +87,18 @@ class Gap:
 
 @dataclass(frozen=True)
 class Redrawn:
-    """The small network that a structured ``method`` leaves, drawn anew at its own size and trained (Scratch-E, card
-    21). The mask on fresh weights of the wide network would start them too small, which costs digits 2 to 5 points."""
+    """The small network that ``method`` leaves, drawn anew at its own size and trained (Scratch-E, card 21). Masks on
+    fresh weights of the wide network would start them too small, which costs digits 2 to 5 points."""
 
-    method: OneShot
+    method: RemoveUnits
 
     @property
     def taxonomy(self) -> MethodCard:
-        return replace(self.method, retrain="scratch").taxonomy
+        return replace(self.method.taxonomy, retrain="scratch")
 
     def run(self, build: Build, task: Task, recipe: Recipe, *, seed: int = 0, every: int = 0) -> Sparsified:
-        found = replace(self.method, retrain="none").run(build, task, recipe, seed=seed)
-        assert found.masks is not None
-        smaller = remove_channels(found.model, found.masks, task.example)
-        model = drawn(partial(redraw, smaller), mixed_seed(seed, 2))
+        found = replace(self.method, tune=False).run(build, task, recipe, seed=seed)
+        model = drawn(partial(redraw, found.model), mixed_seed(seed, 2))
         steps = found.steps + train(model, task, recipe, order=mixed_seed(seed, 1), every=every).steps
         return Sparsified(model, None, steps, [Level(None, task.evaluate(model, "validation"), steps)])
 
@@ -114,9 +113,9 @@ def standard_pairs(build: Build, density: float, example: Any, rounds: int = 8) 
     masks = Masks.of(drawn(build, 0))
     output = list(masks)[-1]
     rows = channels(masks, [name for name in masks if name != output])
-    share = channels_kept(build, rows, output, density, example)
     shot = OneShot(density, allocation=Uniform(), finetune_rate=1.0, exclude=(output,))
-    fewer = replace(shot, density=share, scope=rows)
+    share = channels_kept(build, rows, output, density, example)
+    fewer = RemoveUnits(lambda _: rows, partial(remove_channels, example=example), share)
     over_all = OneShot(density, finetune_rate=1.0, exclude=(output,))
     rewound = replace(over_all, retrain="rewind")
     rate = 1 - density ** (1 / rounds)
@@ -214,7 +213,9 @@ def measure(
     return gaps
 
 
-COLUMNS = ("pair", "one", "other", "one's score", "other's", "gap", "deviation", "claimed", "literature", "steps")
+COLUMNS = (
+    "pair", "one", "other", "one's score", "other's", "gap", "deviation", "claimed", "literature", "steps", "MACs",
+)  # fmt: skip
 
 
 def report(gaps: Iterable[Gap]) -> list[dict[str, Any]]:
@@ -224,7 +225,7 @@ def report(gaps: Iterable[Gap]) -> list[dict[str, Any]]:
         cells = (
             gap.pair, gap.one, gap.other, *map(statistics.fmean, gap.scores), gap.mean, gap.deviation, gap.claimed,
             gap.literature,
-            gap.steps[0] if gap.steps[0] == gap.steps[1] else f"{gap.steps[0]}, {gap.steps[1]}",
+            *(one if one == other else f"{one}, {other}" for one, other in (gap.steps, map(round, gap.macs))),
         )  # fmt: skip
         about = {"seeds": len(gap.scores[0]), "rates": gap.rates, "expected": gap.setting.expected}
         rows.append({**dict(zip(COLUMNS, cells, strict=True)), **about})
