@@ -202,6 +202,13 @@ def test_an_unknown_decoder_is_an_error_that_says_what_is_missing():
         Decoder.of(AutoModelForCausalLM.from_config(GPT2Config(vocab_size=9, n_embd=8, n_layer=2, n_head=2)))
 
 
+def test_a_config_with_sizes_of_its_own_for_each_layer_is_an_error():
+    model = network(FAMILIES["llama"])
+    object.__setattr__(model.config, "intermediate_size", [48, 48, 48])
+    with pytest.raises(ModelError, match="does not say one hidden size, FFN width"):
+        Decoder.of(model)
+
+
 def test_a_family_that_scales_by_what_became_smaller_is_found_out():
     model = network(FAMILIES["llama"])
     plain = type(model).forward
