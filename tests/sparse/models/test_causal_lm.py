@@ -1,5 +1,6 @@
 """Causal language models: units, removal that the config can say, and export that loads in a fresh process."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -52,7 +53,7 @@ FAMILIES = {
 def network(config, seed=0):
     """Random weights that are large enough to matter, biases and norms among them."""
     torch.manual_seed(seed)
-    made = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    made = AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation="eager").eval()
     for name, p in made.named_parameters():
         p.data.normal_(0, 0.3) if "norm" not in name else p.data.add_(torch.randn_like(p) * 0.1)
     return made
