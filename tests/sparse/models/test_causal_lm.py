@@ -1,5 +1,6 @@
 """Causal language models: units, removal that the config can say, and export that loads in a fresh process."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -52,7 +53,7 @@ FAMILIES = {
 def network(config, seed=0):
     """Random weights that are large enough to matter, biases and norms among them."""
     torch.manual_seed(seed)
-    made = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    made = AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation="eager").eval()
     for name, p in made.named_parameters():
         p.data.normal_(0, 0.3) if "norm" not in name else p.data.add_(torch.randn_like(p) * 0.1)
     return made
@@ -200,6 +201,13 @@ def test_attention_with_weights_over_all_heads_keeps_its_heads():
 def test_an_unknown_decoder_is_an_error_that_says_what_is_missing():
     with pytest.raises(ModelError, match=r"GPT2LMHeadModel.*single weights"):
         Decoder.of(AutoModelForCausalLM.from_config(GPT2Config(vocab_size=9, n_embd=8, n_layer=2, n_head=2)))
+
+
+def test_a_config_with_sizes_of_its_own_for_each_layer_is_an_error():
+    model = network(FAMILIES["llama"])
+    object.__setattr__(model.config, "intermediate_size", [48, 48, 48])
+    with pytest.raises(ModelError, match="does not say one hidden size, FFN width"):
+        Decoder.of(model)
 
 
 def test_a_family_that_scales_by_what_became_smaller_is_found_out():
