@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from prunus.interval import t_interval
-from prunus.sparse.allocation import ERK, Global
+from prunus.sparse.allocation import ERK, Global, Uniform
 from prunus.sparse.data import CHARACTERS, arithmetic, digits, mnist
 from prunus.sparse.importance import LAMP, SNIP, GraSP, Random, SynFlow, Taylor
 from prunus.sparse.masks import Masks
@@ -34,8 +34,12 @@ from prunus.sparse.methods import (
     GMP,
     SAP,
     SET,
+    BiP,
+    Consensus,
+    Game,
     GraNet,
     IMPRewinding,
+    Jackpots,
     LayerLottery,
     LotteryTicket,
     OneShot,
@@ -82,13 +86,15 @@ def unstructured(removed: float, steps: int) -> list[Arm]:
         Arm("GraNet from 50 % (25)", GraNet(initial_density=0.5, **gradual)),
         Arm("RigL", RigL(density=density, update_every=steps // 60)),
         Arm("SET", SET(density=density, update_every=steps // 60)),
+        Arm("BiP (22)", BiP(density), 0.5),
+        Arm("lottery jackpots (42)", Jackpots(density), 0.5),
     ]
 
 
 GAMMA = {0.9: 5.0, 0.95: 6.0, 0.98: 7.0, 0.99: 8.0}
 """How fast SAP prunes, so that it nears the density in the rounds it has."""
-BLOCKS = {0.3: 3, 0.5: 5, 0.75: 7}
-"""Of nine, how many residual blocks the layer lottery removes: 34, 56 and 79 % of the MACs."""
+BLOCKS, REMOVABLE = {0.3: 3, 0.5: 5, 0.75: 7}, 7
+"""Of nine residual blocks, how many are removed, 35, 58 and 82 % of the MACs, and how many can be."""
 
 
 def inner_filters(reduce: str) -> Callable[[Masks], Units]:
@@ -105,7 +111,9 @@ def structured(removed: float, steps: int) -> list[Arm]:
     shot = RemoveUnits(inner_filters("norm"), removed_filters, macs=1 - removed)
     ranked = replace(shot, units=inner_filters("sum"), allocation=Global())
     early = replace(ranked, at="init")
-    shorter = LayerLottery(BLOCKS[removed])
+    blocks = BLOCKS[removed]
+    shorter = LayerLottery(blocks)
+    agreed = [Arm("consensus (53)", Consensus(1 - blocks / REMOVABLE, exact=True))] if blocks < REMOVABLE else []
     return [
         Arm("dense", Dense()),
         Arm("random channels", lambda s: replace(shot, importance=Random(mixed_seed(s, 3))), 0.5),
@@ -115,6 +123,8 @@ def structured(removed: float, steps: int) -> list[Arm]:
         Arm("layer lottery, SNIP (10)", shorter),
         Arm("layer lottery, GraSP (10)", replace(shorter, importance=GraSP())),
         Arm("random layers", lambda s: replace(shorter, importance=Random(mixed_seed(s, 3)))),
+        Arm("game (36)", Game(density=1 - removed, allocation=Uniform())),
+        *agreed,
     ]
 
 

@@ -1,9 +1,9 @@
 """Paper 25, GraNet: gradual pruning that also regrows is the better way to a sparse network.
 
 MLPs 64-300-100-10 on scikit-learn's digits, SGD with Nesterov momentum, rate .1 by a cosine, 1000 steps, an event every
-20; to 2 and 1 % of the weights. Dense-to-sparse: GMP, GraNet, and GraNet with equal shares of the layers, whose output
-keeps a fifth. Sparse-to-sparse: static ERK masks, SET, RigL, and GMP and GraNet from half of the weights. With random
-and one-shot magnitude pruning, all have as many gradient steps.
+20; to 2 % of the weights, where digits tell methods apart. Dense-to-sparse: GMP, GraNet, and GraNet with equal shares
+of the layers, whose output keeps a fifth. Sparse-to-sparse: static ERK masks, SET, RigL, and GMP and GraNet from half
+of the weights. With random and one-shot magnitude pruning, all have as many gradient steps.
 
 The probe is what the method is built on: a network is pruned in the middle of its training, at a quarter (the rate is
 high) or at three quarters (low), and trains on for a tenth of the steps. Plasticity is the validation score then, less
@@ -30,7 +30,7 @@ from prunus.sparse.table import Arm, Line, baselines, run_arms
 from prunus.sparse.task import Task
 from prunus.sparse.training import Recipe
 
-DENSITIES = (0.02, 0.01)
+DENSITIES = (0.02,)
 STEPS, EVERY, WINDOW = 1000, 20, (0.0, 0.6)
 EARLY, LATE, FURTHER, SWAPPED = 0.25, 0.75, 0.1, 0.5
 network = partial(mlp, 64, 300, 100, 10)

@@ -82,7 +82,10 @@ def compare(name: str, table: dict[str, Arm]) -> list[Finding]:
 
     def against(ours: str, baseline: str, more_than: float) -> Finding:
         tail = " (cut short)" if table["scratch_B"].capped else ""
-        reason = f"Scratch-B was cut short at {CAP:g} times the steps" if tail else ""
+        reason = (
+            f"with E steps fresh weights give {table['scratch_E'].mean:.3f}; Scratch-B has {table['scratch_B'].steps} "
+            f"steps after pruning, the fine-tuning {table[baseline if ours == 'scratch_B' else ours].steps} in all"
+        )
         called = [f"{arm}, {name}{tail if arm == 'scratch_B' else ''}" for arm in (ours, baseline)]
         return finding(called[0], called[1], table[ours].scores, table[baseline].scores, more_than, reason)
 

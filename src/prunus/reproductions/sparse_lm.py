@@ -8,7 +8,8 @@ problems stands what perplexity is for: the share of the problems that greedy de
 
 Four more arms, with one draw of calibration text, ask why: magnitude ranked inside rows and Wanda ranked over a layer
 (is it the ranking?), Wanda with all layers scored on the dense network (is it the order?), and SparseGPT's masks on
-weights that do not move (is it the masks?). ``--out`` gets a file for each arm; run the command again to go on.
+weights that do not move (is it the masks?). A last table removes whole units, which alone makes the model faster.
+``--out`` gets a file for each arm; run the command again to go on.
 """
 
 from __future__ import annotations
@@ -36,13 +37,17 @@ from prunus.reproductions.comparison import bootstrap
 from prunus.reproductions.report_split import count_run
 from prunus.sparse import Masks, Task, importance, prune
 from prunus.sparse.allocation import Uniform
+from prunus.sparse.macs import macs
 from prunus.sparse.methods import SparseGPT, Wanda
 from prunus.sparse.models.causal_lm import CausalLM
+from prunus.sparse.models.decoder import Decoder
+from prunus.sparse.models.smaller_decoder import smaller
 from prunus.sparse.scope import InRows, NofM, Scope, Weights
 from prunus.worlds import arithmetic
 
 OPERATIONS = range(arithmetic.FEWEST, arithmetic.MOST + 1)
-CALIBRATION = 640  # problems: eight batches of eight rows of 512 tokens
+CALIBRATION = 640  # problems: they fill the eight batches of eight rows
+LENGTH = 512
 SEEDS = (0, 1, 2, 3, 4)
 TOKENS = 160
 
@@ -70,8 +75,29 @@ class Setting:
 SETTINGS = (Setting("50 %", 0.5), Setting("70 %", 0.3), Setting("2:4", 0.5, 2, 4))
 
 
+UNITS = {
+    "channels, 25 % removed": ("channels", 0.75),
+    "channels, 50 % removed": ("channels", 0.5),
+    "heads, 50 % removed": ("heads", 0.5),
+    "layers, 1 of 6 removed": ("layers", 5 / 6),
+}
+"""Of which kind, and the share kept in each layer (of layers, in all)."""
+RANKED: dict[str, importance.Importance] = {
+    "random": importance.Random(0),
+    "magnitude": importance.Magnitude(),
+    "Taylor": importance.Taylor(),
+}
+
+
 def at_once(how: importance.Importance, setting: Setting, rows: bool, model: nn.Module, task: Task, seed: int) -> Masks:
     masks = prune(model, Masks.of(model), setting.density, how, Uniform(), setting.scope(rows), task)
+    masks.apply(model)
+    return masks
+
+
+def whole_units(how: importance.Importance, kind: str, density: float, model: Any, task: Task, seed: int) -> Masks:
+    masks = Masks.of(model)
+    masks = prune(model, masks, density, how, Uniform(), Decoder.of(model).units(kind, masks), task)
     masks.apply(model)
     return masks
 
@@ -122,7 +148,7 @@ class Study:
             for file, prompts in zip(files, (drawn, drawn[:8], self.problems), strict=True):
                 rows = ({"prompt": f"{p}\n", "completion": arithmetic.solution(p)} for p in prompts)
                 file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            return CausalLM.load(self.model, files, length=512)
+            return CausalLM.load(self.model, files, length=LENGTH)
 
     def row(self, setting: str, arm: str, seed: int, how: Prune | None) -> dict[str, Any]:
         path = self.folder / f"{setting}-{arm}-{seed}.json".replace(" ", "").replace("%", "").replace(",", "-")
@@ -134,7 +160,11 @@ class Study:
         given = self.loaded(seed)
         model, began = given.build(), time.monotonic()
         masks = how(model, given.task, seed) if how else Masks.of(model)
-        row = {"about": self.about, "setting": setting, "arm": arm, "seed": seed, "density": masks.density}
+        row: dict[str, Any] = {"about": self.about, "setting": setting, "arm": arm, "seed": seed}
+        row |= {"density": masks.density, "macs": 1.0}
+        if setting in UNITS:
+            example = given.task.example
+            row["macs"] = macs(smaller(model, masks), example) / macs(model, example)
         row |= {"seconds": time.monotonic() - began, "loss": given.task.evaluate(model, "test").loss}
         row["right"] = [float(r) for r in greedy(model, given.tokenizer, self.problems)]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,6 +221,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, default=pocket.path("lm"))
     parser.add_argument("--out", type=Path, required=True, help="the folder of the arms")
     args = parser.parse_args(arguments)
+    from prunus.commands.models import quiet_libraries  # the entry point stands where the command line does
+
+    quiet_libraries("transformers")
     try:
         print(run(args))
     except PrunusError as error:
@@ -215,6 +248,11 @@ def run(args: argparse.Namespace) -> str:
         for name, (how, seeded) in arms(setting).items():
             rows[name] = [study.row(setting.name, name, s, how) for s in (range(args.seeds) if seeded else (0,))]
         tables.append(table(setting.name, rows))
+    for name, (kind, density) in UNITS.items():
+        rows = {"dense": [dense]}
+        for arm, score in RANKED.items():
+            rows[arm] = [study.row(name, arm, 0, partial(whole_units, score, kind, density))]
+        tables.append(table(f"{name}: {rows['magnitude'][0]['macs']:.3f} of the multiply-adds", rows))
     return "\n\n".join(tables)
 
 

@@ -30,7 +30,7 @@ Gather = Callable[[Tensor], Tensor]
 def features(module: nn.Module, x: Tensor) -> Tensor:
     """A layer's input as float32 (rows, features): tokens are rows; of a convolution each place that the kernel sees,
     its features in the order of the flattened weight. Raises ModelError for other layers."""
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear) or inputs_first(module):
         return x.float().flatten(0, -2)
     if isinstance(module, nn.Conv2d) and module.groups == 1 and not isinstance(module.padding, str):
         kernel, *rest = module.kernel_size, module.dilation, module.padding, module.stride
@@ -38,6 +38,11 @@ def features(module: nn.Module, x: Tensor) -> Tensor:
     raise ModelError(
         f"linear layers and ungrouped 2-D convolutions can be calibrated, not {type(module).__name__}; exclude it"
     )
+
+
+def inputs_first(module: nn.Module) -> bool:
+    """Whether this is a linear layer whose weight is (inputs, outputs): the ``Conv1D`` of GPT-2 in transformers."""
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_networks import blobs
 from torch import nn
+from transformers import AutoModelForCausalLM, GPT2Config
+from transformers.pytorch_utils import Conv1D
 
 from prunus.errors import ModelError, SettingError
 from prunus.sparse import Masks, Recipe, importance, prune, train
@@ -211,13 +213,26 @@ def test_convolutions_and_language_models_are_pruned_too():
         def loss(self, model, batch):
             return model(batch).square().mean()
 
-    model = drawn(lambda: conv_net((4, 4), size=8), 0)
+    model = drawn(lambda: conv_net((4, 4), size=8), 0).to(memory_format=torch.channels_last)
     masks = SparseGPT(0.5, batches=1).prune(model, Masks.of(model), Images())
+    assert all(not bool(weight[~masks[name]].any()) for name, weight in masks.weights(model).items())
     assert masks.counts() == {"0.weight": 18, "2.weight": 72, "6.weight": 320}
     network = tiny_text.network("llama", 30)
     found = SparseGPT(n=2, m=4, batches=2).prune(network, Masks.of(network, ["lm_head*"]), texts())
     assert found.density == 0.5
     assert texts().evaluate(network, "test").loss < 100
+
+
+@pytest.mark.parametrize("method", [SparseGPT(), Wanda(), SparseGPT(n=2, m=4)], ids=["SparseGPT", "Wanda", "2:4"])
+def test_the_turned_layers_of_gpt2_are_pruned_as_linear_ones(method):
+    turned, linear = Conv1D(6, 8), nn.Linear(8, 6)
+    linear.weight.data = turned.weight.data.T.clone()
+    task = blobs()
+    new, same = (method.prune(model, Masks.of(model), task) for model in (turned, linear))
+    assert torch.equal(new["weight"], same["weight"].T)
+    assert torch.allclose(turned.weight, linear.weight.T, atol=1e-5)
+    gpt2 = AutoModelForCausalLM.from_config(GPT2Config(vocab_size=30, n_embd=16, n_layer=2, n_head=2, n_positions=32))
+    assert method.prune(gpt2, Masks.of(gpt2), texts()).density == 0.5
 
 
 def test_wanda_layer_by_layer_is_wanda_at_once_on_the_first_layer_only():

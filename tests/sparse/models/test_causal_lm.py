@@ -1,5 +1,6 @@
 """Causal language models: units, removal that the config can say, and export that loads in a fresh process."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from prunus.errors import FileError, ModelError, SettingError
 from prunus.sparse import Masks, Recipe, prune, train
 from prunus.sparse.allocation import Global
 from prunus.sparse.macs import macs
+from prunus.sparse.methods import LayerLottery, SparseGPT
+from prunus.sparse.methods.layer_lottery import drop_blocks, removable_blocks
 from prunus.sparse.models import load
 from prunus.sparse.models.decoder import Decoder
 from prunus.sparse.models.smaller_decoder import smaller
@@ -50,7 +53,7 @@ FAMILIES = {
 def network(config, seed=0):
     """Random weights that are large enough to matter, biases and norms among them."""
     torch.manual_seed(seed)
-    made = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    made = AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation="eager").eval()
     for name, p in made.named_parameters():
         p.data.normal_(0, 0.3) if "norm" not in name else p.data.add_(torch.randn_like(p) * 0.1)
     return made
@@ -200,6 +203,13 @@ def test_an_unknown_decoder_is_an_error_that_says_what_is_missing():
         Decoder.of(AutoModelForCausalLM.from_config(GPT2Config(vocab_size=9, n_embd=8, n_layer=2, n_head=2)))
 
 
+def test_a_config_with_sizes_of_its_own_for_each_layer_is_an_error():
+    model = network(FAMILIES["llama"])
+    object.__setattr__(model.config, "intermediate_size", [48, 48, 48])
+    with pytest.raises(ModelError, match="does not say one hidden size, FFN width"):
+        Decoder.of(model)
+
+
 def test_a_family_that_scales_by_what_became_smaller_is_found_out():
     model = network(FAMILIES["llama"])
     plain = type(model).forward
@@ -286,11 +296,44 @@ def test_masks_are_written_with_zeros_and_promise_no_speed(folder):
     masks = prune(model, Masks.of(model, lm.exclude()), 0.4, allocation=Global())
     facts = lm.export(model, masks, folder / "masked")
     assert facts["speed_up"].startswith("none on ordinary libraries")
-    assert facts["density"] == pytest.approx(0.4, abs=1e-3)
     written = AutoModelForCausalLM.from_pretrained(folder / "masked")
     name = next(iter(masks))
     assert torch.equal(dict(written.named_parameters())[name] != 0, masks[name])
     assert Masks.load(folder / "masked" / "masks.safetensors", written) == masks
+
+
+def test_half_precision_is_pruned_and_written_as_it_is(folder):
+    lm = brought(folder, dtype="bfloat16")
+    model = lm.build()
+    masks = SparseGPT(batches=1).prune(model, Masks.of(model, lm.exclude()), lm.task)
+    assert all(not bool(weight[~masks[name]].any()) for name, weight in masks.weights(model).items())
+    masks = prune(model, Masks.of(model), 0.5, scope=lm.units("channels", Masks.of(model)))
+    lm.export(lm.remove(model, masks), None, folder / "half")
+    assert json.loads((folder / "half" / "config.json").read_text())["dtype"] == "bfloat16"
+    with pytest.raises(SettingError, match=r"dtype = 'int4'.*float32"):
+        brought(folder, dtype="int4")
+
+
+def test_dropped_layers_are_said_by_the_config(folder):
+    lm = brought(folder)
+    assert removable_blocks(lm.build(), lm.task.example) == [f"model.layers.{i}" for i in range(3)]
+    found = LayerLottery(p=1, at="trained", rewind_to=0).run(lm.build, lm.task, Recipe(2))
+    twice = drop_blocks(found.model, ["model.layers.1"])
+    lm.export(twice, None, folder / "short")
+    written = AutoModelForCausalLM.from_pretrained(folder / "short", attn_implementation="eager")
+    assert written.config.num_hidden_layers == 1 and written.config.use_cache
+    tokens = lm.task.example
+    assert torch.allclose(written(tokens).logits, twice(tokens).logits, atol=1e-5)
+
+
+def test_a_model_that_was_made_smaller_elsewhere_cannot_be_exported(folder):
+    lm = brought(folder)
+    model = lm.build()
+    model.model.layers[0].mlp.up_proj = torch.nn.Linear(32, 40, bias=False)
+    with pytest.raises(ModelError, match=r"layers\.0\.mlp\.up_proj\.weight is \(40, 32\) in the model, \(48, 32\) by"):
+        lm.export(model, None, folder / "odd")
+    assert not (folder / "odd").exists()
+    assert lm.export(lm.build(), None, folder / "dense")["speed_up"] == "none: nothing was removed"
 
 
 def test_places_that_cannot_be_written(folder, file_size_limit):

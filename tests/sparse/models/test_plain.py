@@ -208,7 +208,7 @@ def test_masks_are_written_beside_masked_weights_and_no_speed_is_promised(tmp_pa
     dense = model[0].weight.detach().clone()
     facts = plain.export(model, masks, tmp_path / "masked")
     assert facts["speed_up"].startswith("none on ordinary libraries")
-    assert "their speed was not measured" in facts["speed_up"]
+    assert "its speed was not measured" in facts["speed_up"]
     assert torch.equal(model[0].weight, dense), "the caller's model is left as it was"
     back = restore(brought.build, tmp_path / "masked")
     assert torch.equal(back[0].weight, dense * masks["0.weight"])

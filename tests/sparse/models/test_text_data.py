@@ -8,6 +8,7 @@ import tiny_text
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, GPT2Config
 
 from prunus.errors import FileError, SettingError
 from prunus.sparse.models.text_data import IGNORED, Texts, documents, pack, read_jsonl, split_texts
@@ -44,9 +45,14 @@ def test_a_packed_row():
     assert rows.targets.tolist() == [[no, 6, 7, no, 9, no], [no, no, 3, 4, no, no]]
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral"])
+def gpt2():
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(GPT2Config(vocab_size=30, n_embd=16, n_layer=2, n_head=2, n_positions=32))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral", "sliding window", "gpt2"])
 def test_documents_of_a_row_do_not_see_each_other(kind):
-    network = tiny_text.network(kind, 30)
+    network = gpt2().eval() if kind == "gpt2" else tiny_text.network(kind, 30)
     texts = [(list(range(2, 2 + n)), 1 + n % 3) for n in (5, 9, 3, 7)]
     together = Texts(*[pack(texts, 16)] * 3).evaluate(network, "test").loss
     nats = count = 0.0

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from prunus.errors import SettingError, require
 from prunus.sparse.batch_norm import recompute_statistics
-from prunus.sparse.calibration import layer_by_layer
+from prunus.sparse.calibration import inputs_first, layer_by_layer
 from prunus.sparse.masks import Masks
 from prunus.sparse.methods.result import Build, Level, Sparsified
 from prunus.sparse.networks import drawn
@@ -68,23 +68,27 @@ class LayerByLayer:
     def prune(self, model: nn.Module, masks: Masks, task: Task, order: int = 0) -> Masks:
         """Prune ``model`` in place; the new masks are within ``masks``. No gradient step is taken."""
         weights, found = masks.weights(model), {}
-        if self.m and (odd := [n for n, w in weights.items() if w[0].numel() % self.m]):
-            raise SettingError(
-                f"{odd[0]} has {weights[odd[0]][0].numel()} inputs, which {self.m} does not divide; exclude it"
-            )
+        turned = {name for name in weights if inputs_first(model.get_submodule(name.rpartition(".")[0]))}
+
+        def rows(name: str, of_weight: Tensor) -> Tensor:
+            """(outputs, features)"""
+            return of_weight.T if name in turned else of_weight.flatten(1)
+
+        for name, weight in weights.items():
+            if self.m and (inputs := rows(name, weight).shape[1]) % self.m:
+                raise SettingError(f"{name} has {inputs} inputs, which {self.m} does not divide; exclude it")
 
         def visit(gathered: dict[str, Tensor]) -> None:
             for name, what in gathered.items():
-                weight = weights[name].detach()
-                flat, among = weight.flatten(1).float(), masks[name].to(weight.device).flatten(1)
-                new, kept = self.pruned(flat * among, among, what, name)
-                weights[name].copy_(new.view_as(weight))
-                found[name] = kept.view_as(weight)
+                weight, among = weights[name].detach(), rows(name, masks[name].to(weights[name].device))
+                new, kept = self.pruned(rows(name, weight).float() * among, among, what, name)
+                new, kept = (part.T if name in turned else part for part in (new, kept))
+                weight.copy_(new.reshape(weight.shape))  # not into rows: of a weight in channels_last that is a copy
+                found[name] = kept.reshape(weight.shape)
 
         masks.apply(model)
-        layer_by_layer(
-            model, masks, task, self.batches, order if self.order is None else self.order, self.gather, visit
-        )
+        order = order if self.order is None else self.order
+        layer_by_layer(model, masks, task, self.batches, order, self.gather, visit)
         return masks.changed(found)
 
     def run(self, build: Build, task: Task, recipe: Recipe, *, seed: int = 0, every: int = 0) -> Sparsified:

@@ -12,13 +12,16 @@ import torch
 from torch import nn
 
 from prunus.errors import ModelError, SettingError, require
+from prunus.sparse.macs import parameters
 from prunus.sparse.masks import Masks, prunable
 from prunus.sparse.models.decoder import Decoder
 from prunus.sparse.models.folder import sizes, write_json, written_whole
-from prunus.sparse.models.model import NO_SPEED_UP, REAL_SPEED_UP
-from prunus.sparse.models.smaller_decoder import smaller
+from prunus.sparse.models.model import speed_up
+from prunus.sparse.models.smaller_decoder import smaller, with_own_config
 from prunus.sparse.models.text_data import Packed, Texts, documents, pack, split_texts
 from prunus.sparse.scope import Units
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +51,15 @@ class CausalLM:
         batch_size: int = 8,
         round_to: int = 1,
         device: str = "cpu",
+        dtype: str = "float32",
     ) -> CausalLM:
         """``data``: one JSONL file that is split by ``shares`` and ``seed``, or three. ``length`` of a row in tokens:
-        by default 512, or as many positions as the model has. Weights are read as float32.
+        by default 512, or as many positions as the model has. Weights are read, and written again, as ``dtype``.
 
         Raises ModelError, FileError, SettingError.
         """
         pairs = split_texts(data, shares, seed)
-        network, tokenizer = _read(Path(folder), device)
+        network, tokenizer = _read(Path(folder), device, dtype)
         positions = getattr(network.config, "max_position_embeddings", None) or 512
         length = min(512, positions) if length is None else length
         require(2 <= length <= positions, "length", length, f"from 2 to the {positions} positions of the model")
@@ -72,7 +76,10 @@ class CausalLM:
         return self.texts
 
     def build(self) -> nn.Module:
-        return copy.deepcopy(self.network)
+        """Without a cache of keys and values: nothing is generated while it is pruned."""
+        made = copy.deepcopy(self.network)
+        made.config.use_cache = False
+        return made
 
     def exclude(self) -> tuple[str, ...]:
         """The output layer, where it is not the embedding."""
@@ -97,20 +104,19 @@ class CausalLM:
     def remove(self, model: nn.Module, masks: Masks) -> nn.Module:
         return smaller(model, masks, self.round_to)
 
-    def export(self, model: Any, masks: Masks | None, out: Path) -> dict[str, Any]:
+    def export(self, model: nn.Module, masks: Masks | None, out: Path) -> dict[str, Any]:
         """Config, safetensors and tokenizer; with ``masks`` also these, and zeros in the weights."""
-        out = Path(out)
+        out, model = Path(out), with_own_config(copy.deepcopy(model))
+        model.config.use_cache = self.network.config.use_cache  # type: ignore[union-attr]
         if masks is not None:
-            model = copy.deepcopy(model)
             masks.apply(model)
         facts: dict[str, Any] = {
             "kind": self.kind,
             "load": "transformers.AutoModelForCausalLM.from_pretrained(folder)",
-            "speed_up": REAL_SPEED_UP if masks is None else NO_SPEED_UP,
-            "density": 1.0 if masks is None else masks.density,
+            "speed_up": speed_up(masks, parameters(model) < parameters(self.network)),
         }
         with written_whole(out) as draft:
-            model.save_pretrained(draft)
+            model.save_pretrained(draft)  # type: ignore[operator]
             self.tokenizer.save_pretrained(draft)
             if masks is not None:
                 masks.save(draft / "masks.safetensors", {"kind": self.kind})
@@ -118,11 +124,12 @@ class CausalLM:
         return {**facts, "files": sizes(out)}
 
 
-def _read(folder: Path, device: str) -> tuple[Any, Any]:
-    """The network in float32 with eager attention, whose multiply-adds torch counts exactly, and its tokenizer."""
+def _read(folder: Path, device: str, dtype: str) -> tuple[Any, Any]:
+    """The network with eager attention, whose multiply-adds torch counts exactly, and its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    require(dtype in DTYPES, "dtype", dtype, f"one of {', '.join(DTYPES)}")
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **options)
     except Exception as error:  # every library under it has its own

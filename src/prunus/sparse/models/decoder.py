@@ -18,12 +18,11 @@ from prunus.errors import ModelError
 from prunus.sparse.masks import Masks
 from prunus.sparse.scope import Units, layers
 
-GATES, DOWN = ("mlp.gate_proj.weight", "mlp.up_proj.weight"), "mlp.down_proj.weight"
-QUERY, SHARED, OUT = (
-    "self_attn.q_proj.weight",
-    ("self_attn.k_proj.weight", "self_attn.v_proj.weight"),
-    ("self_attn.o_proj.weight"),
-)
+GATES = ("mlp.gate_proj.weight", "mlp.up_proj.weight")
+DOWN = "mlp.down_proj.weight"
+QUERY = "self_attn.q_proj.weight"
+SHARED = ("self_attn.k_proj.weight", "self_attn.v_proj.weight")
+OUT = "self_attn.o_proj.weight"
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,15 @@ class Decoder:
         """Raises ModelError that says what is not as in a Llama."""
         config = model.config
         home, blocks = _layers(model)
-        heads = getattr(config, "num_attention_heads", 0) or 0
+        hidden, heads = getattr(config, "hidden_size", None), getattr(config, "num_attention_heads", None)
+        channels = getattr(config, "intermediate_size", None)
         groups = getattr(config, "num_key_value_heads", None) or heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // max(1, heads)
-        channels, hidden = getattr(config, "intermediate_size", 0), config.hidden_size
+        if not all(isinstance(size, int) and size > 0 for size in (hidden, heads, channels, groups)):
+            raise ModelError(
+                f"a {type(config).__name__} does not say one hidden size, FFN width and number of heads for all "
+                "layers, as a Llama's does; prune single weights instead"
+            )
+        width = getattr(config, "head_dim", None) or hidden // heads
         shapes = dict.fromkeys(GATES, (channels, hidden)) | {DOWN: (hidden, channels)}
         shapes |= {QUERY: (heads * width, hidden), OUT: (hidden, heads * width)}
         shapes |= dict.fromkeys(SHARED, (groups * width, hidden))

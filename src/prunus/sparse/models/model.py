@@ -16,11 +16,17 @@ from prunus.sparse.task import Task
 
 UNIT_KINDS = ("channels", "heads", "layers")
 
-NO_SPEED_UP = (
-    "none on ordinary libraries: zeros are multiplied like other numbers. The masks are kept for sparse kernels; 2:4 "
-    "masks have the format that sparse tensor cores read, their speed was not measured"
-)
-REAL_SPEED_UP = "real on any hardware: the matrices are smaller and all libraries that read the folder gain from it"
+
+def speed_up(masks: Masks | None, smaller: bool) -> str:
+    """What is to be had of a pruned model on which hardware, for people."""
+    real = "real on any hardware: the matrices are smaller, and all libraries that read the folder gain from it"
+    none = (
+        "none on ordinary libraries: zeros are multiplied like other numbers. The masks are there for sparse kernels; "
+        "2:4 is the format that sparse tensor cores read, its speed was not measured"
+    )
+    if masks is None:
+        return real if smaller else "none: nothing was removed"
+    return f"of what was removed, {real}; of the masks, {none}" if smaller else none
 
 
 class Prunable(Protocol):
@@ -46,7 +52,8 @@ class Prunable(Protocol):
         """The units of that kind, as a scope. Raises SettingError that lists what there is."""
 
     def remove(self, model: nn.Module, masks: Masks) -> nn.Module:
-        """A really smaller copy, without the units that are wholly pruned. Its outputs are the masked model's.
+        """A really smaller copy, without the units that are wholly pruned. Its outputs are the masked model's, with the
+        biases and norms of what is removed at zero.
 
         Raises ModelError if the result has a shape that the model's format cannot say, or if no whole unit is pruned.
         """

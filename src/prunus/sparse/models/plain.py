@@ -19,7 +19,7 @@ from prunus.import_path import find_object
 from prunus.sparse.masks import Masks, prunable
 from prunus.sparse.methods.layer_lottery import drop_blocks, removable_blocks
 from prunus.sparse.models.folder import sizes, write_json, written_whole
-from prunus.sparse.models.model import NO_SPEED_UP, REAL_SPEED_UP
+from prunus.sparse.models.model import speed_up
 from prunus.sparse.models.plain_data import as_task, check
 from prunus.sparse.models.replay import FORMAT, built, check_replays, shapes
 from prunus.sparse.removal import coupled, removal_steps, remove_channels
@@ -124,7 +124,7 @@ class Plain:
             "format": FORMAT,
             "example": shapes(self.data.example),
             "steps": removal_steps(model),
-            "speed_up": REAL_SPEED_UP if masks is None and removal_steps(model) else NO_SPEED_UP,
+            "speed_up": speed_up(masks, bool(removal_steps(model))),
             "load": "prunus.sparse.models.restore(build, folder)",
         }
         check_replays(self.maker, said, model)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from prunus.errors import ModelError
 from prunus.sparse.masks import Masks
 from prunus.sparse.models.decoder import DOWN, GATES, OUT, QUERY, SHARED, Decoder
+from prunus.sparse.removal import removal_steps
 from prunus.sparse.task import evaluating
 
 
@@ -81,20 +82,13 @@ def _places(
 
 
 def _config(model: Any, decoder: Decoder, stay: list[int], channels: int, groups: int) -> Any:
-    """The config of the smaller model; also lists with an entry a layer shrink."""
-    old = model.config.to_dict()
-    new = {
-        name: [value[i] for i in stay]
-        if "layer" in name and isinstance(value, list) and len(value) == len(decoder.blocks)
-        else value
-        for name, value in old.items()
-    }
-    new |= {"num_hidden_layers": len(stay), "intermediate_size": channels, "head_dim": decoder.width}
+    new = _with_layers(model.config, stay)
+    new |= {"intermediate_size": channels, "head_dim": decoder.width}
     new |= {"num_attention_heads": groups * decoder.queries, "num_key_value_heads": groups}
     try:
         return type(model.config).from_dict(new)
     except Exception as error:  # each config has checks of its own
-        hidden = old["hidden_size"]
+        hidden = new["hidden_size"]
         fits = [n for n in range(1, decoder.groups + 1) if hidden % (n * decoder.queries) == 0]
         raise ModelError(
             f"{groups * decoder.queries} heads in {groups} groups cannot be said by a {type(model.config).__name__} "
@@ -103,15 +97,50 @@ def _config(model: Any, decoder: Decoder, stay: list[int], channels: int, groups
         ) from error
 
 
-def _empty(model: Any, config: Any) -> nn.Module:
+def _with_layers(config: Any, stay: list[int]) -> dict[str, Any]:
+    """A config of these layers only; lists with an entry a layer shrink too."""
+    old = config.to_dict()
+    return {
+        name: [value[i] for i in stay]
+        if "layer" in name and isinstance(value, list) and len(value) == config.num_hidden_layers
+        else value
+        for name, value in old.items()
+    } | {"num_hidden_layers": len(stay)}
+
+
+def with_own_config(model: Any) -> nn.Module:
+    """``model`` if its config says its shapes. If layers were dropped from it (``drop_blocks``), a copy whose config
+    knows. ModelError if it was made smaller in another way."""
+    left = list(range(model.config.num_hidden_layers))
+    for step in removal_steps(model):
+        gone = {int(name.rpartition(".")[2]) for name in step.get("dropped", ())}
+        left = [layer for place, layer in enumerate(left) if place not in gone]
+    if len(left) == model.config.num_hidden_layers:
+        made, whole = model, _empty(model, model.config, "meta")
+    else:
+        made = whole = _empty(model, type(model.config).from_dict(_with_layers(model.config, left)))
+    found, wanted = ({n: tuple(v.shape) for n, v in m.state_dict().items()} for m in (whole, model))
+    if odd := sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)):
+        raise ModelError(
+            f"{odd[0]} is {wanted.get(odd[0], 'missing')} in the model, {found.get(odd[0], 'missing')} by its config; "
+            "only what remove (or drop_blocks) made smaller can be exported"
+        )
+    if made is not model:
+        made.load_state_dict(model.state_dict())
+        made.train(model.training)
+    return made
+
+
+def _empty(model: Any, config: Any, device: Any = None) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     weight = next(model.parameters())
     attention = model.config._attn_implementation
-    with torch.random.fork_rng([]):
+    device = weight.device if device is None else device
+    with torch.random.fork_rng([]), torch.device("meta" if device == "meta" else "cpu"):
         made = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=weight.dtype)
     made.generation_config = copy.deepcopy(model.generation_config)
-    return made.to(weight.device)
+    return made.to(device)
 
 
 def _state(
