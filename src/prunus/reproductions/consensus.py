@@ -114,7 +114,7 @@ def measure(trial: Trial) -> Evidence:
 def depth(lines: Mapping[str, Line], trial: Trial) -> str:
     """What the blocks that go are worth here."""
     all_blocks, fewer = (fmean(getattr(lines[name], part_of(trial))) for name in ("dense", "scratch-E"))
-    return f"as few blocks from fresh weights reach {fewer:.3f}, all of them {all_blocks:.3f}: which ones go matters little"
+    return f"as few blocks from fresh weights reach {fewer:.3f}, all of them {all_blocks:.3f}: they are not needed"
 
 
 def kept(found: Agreed) -> int:
