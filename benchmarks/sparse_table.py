@@ -4,7 +4,7 @@
     python benchmarks/sparse_table.py channels --cells table.jsonl            # structured, 30 to 75 % of MACs removed
     python benchmarks/sparse_table.py resnet --mnist FOLDER --cells table.jsonl
     python benchmarks/sparse_table.py arithmetic --cells table.jsonl          # a transformer
-    python benchmarks/sparse_table.py --print --cells table.jsonl             # what is there so far, in Markdown
+    python benchmarks/sparse_table.py --print --cells table.jsonl             # what is there so far; or --compact
     python benchmarks/sparse_table.py mlp --seeds 100 101 --split validation ...   # for choosing settings
 
 Each cell (table, share removed, arm, seed) is written to the file as it comes; a run that was killed goes on with the
@@ -269,6 +269,26 @@ def markdown(name: str, table: Table, cells: dict[Key, dict[str, Any]], seeds: S
     return "\n".join(text)
 
 
+def compact(name: str, table: Table, cells: dict[Key, dict[str, Any]], seeds: Sequence[int], split: str) -> str:
+    """All shares removed side by side: scores in per cent with the half-width of their intervals."""
+    names = list(dict.fromkeys(k[2] for k in cells if k[0] == name))
+    shares = [f"{removed:.0%}" for removed in table.removed]
+    text = [f"| {table.title}: {table.of} removed | {' | '.join(shares)} |", "|---|" + "---:|" * len(shares)]
+    for arm in names:
+        row, capped = [], False
+        for removed in table.removed:
+            own = [cells.get((name, 0.0 if arm == "dense" else removed, arm, seed)) for seed in seeds]
+            if not all(own):
+                row.append("")
+                continue
+            score = t_interval([100 * cell[split] for cell in own if cell])
+            capped |= any(cell["capped"] for cell in own if cell)
+            row.append(f"{score.mean:.1f} ± {score.high - score.mean:.1f}")
+        if any(row):
+            text.append(f"| {arm}{' (cut short)' if capped else ''} | {' | '.join(row)} |")
+    return "\n".join([*text, ""])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tables", nargs="*", choices=[*TABLES, []], help="which to run; none with --print: all")
@@ -279,6 +299,7 @@ def main() -> None:
     parser.add_argument("--no-scratch", action="store_true", help="leave the scratch arms out")
     parser.add_argument("--mnist", type=Path, help="folder of the MNIST idx files")
     parser.add_argument("--print", action="store_true", help="print what is there and run nothing")
+    parser.add_argument("--compact", action="store_true", help="print scores only, all shares side by side")
     parser.add_argument("--smoke", action="store_true", help="30 steps, one share")
     options = parser.parse_args()
     for name in options.tables or TABLES:
@@ -289,7 +310,8 @@ def main() -> None:
             run(name, table, options)
         cells = read(options.cells)
         if any(k[0] == name for k in cells):
-            print(markdown(name, table, cells, options.seeds, options.split))
+            show = compact if options.compact else markdown
+            print(show(name, table, cells, options.seeds, options.split))
 
 
 if __name__ == "__main__":

@@ -109,6 +109,17 @@ def test_trained_gates_leave_exactly_as_much_as_was_asked_for(as_json, tmp_path,
     assert (len(blocks) if units == "layers" else sum(block.first.out_features for block in blocks)) == left
 
 
+def test_channels_that_are_added_to_each_other_go_together(as_json, tmp_path):
+    result = as_json(
+        "sparsify", *RESIDUAL, "--structured", "channels", "--macs", "0.6", "--steps", "4", "--out", tmp_path / "out"
+    )
+    shapes = {row["name"]: row["shape"] for row in result["levels"][0]["layers"]}
+    width, inner = shapes["stem.weight"][0], shapes["blocks.0.first.weight"][0]
+    assert shapes["head.weight"] == [10, width] and max(width, inner) < 48
+    for i in range(10):
+        assert shapes[f"blocks.{i}.second.weight"] == [width, inner] == shapes[f"blocks.{i}.first.weight"][::-1]
+
+
 def test_several_levels_and_seeds_give_a_plot_and_intervals(prunus, tmp_path):
     out = tmp_path / "out"
     done = prunus(

@@ -13,6 +13,7 @@ The dense network has 8 blocks in the training of its arm; the gated one skips b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
@@ -20,7 +21,7 @@ from torch import nn
 
 from prunus.reproductions.arm_rows import columns, compare, row
 from prunus.reproductions.claim import Claim, Evidence, Trial
-from prunus.reproductions.paired import finding, seeds_of
+from prunus.reproductions.paired import finding, part_of, seeds_of
 from prunus.sparse.data import digits
 from prunus.sparse.importance import Magnitude, Random
 from prunus.sparse.masks import Masks
@@ -31,7 +32,7 @@ from prunus.sparse.methods.remove_units import RemoveUnits
 from prunus.sparse.methods.result import Build
 from prunus.sparse.networks import residual_mlp
 from prunus.sparse.scope import Units, layers
-from prunus.sparse.table import Arm, Dense, run_arms
+from prunus.sparse.table import Arm, Dense, Line, run_arms
 from prunus.sparse.task import Task, mixed_seed
 from prunus.sparse.training import Recipe
 
@@ -39,6 +40,7 @@ BLOCKS, TARGET, STEPS = 8, 0.5, 1200
 AS_GOOD, NEAR = -0.01, 1
 """At most a point below dense, and at most a block from the target."""
 OURS, UNPOLARISED = "consensus", "lam_pol = 0"
+BASELINES = ("scratch-E", "random blocks", UNPOLARISED)
 METHODS = {OURS: Consensus(TARGET), UNPOLARISED: Consensus(TARGET, lam_pol=0)}
 
 
@@ -85,7 +87,7 @@ def measure(trial: Trial) -> Evidence:
     off = {name: [abs(kept(one) - half) for one in method.seen] for name, method in watched.items()}
     findings = [
         compare(ours, lines["dense"], trial, AS_GOOD),
-        *(compare(ours, lines[name], trial) for name in ("scratch-E", "random blocks", UNPOLARISED)),
+        *(compare(ours, lines[name], trial, reason=depth(lines, trial)) for name in BASELINES),
         finding(
             "blocks beyond one from the target, negative",
             "0",
@@ -107,6 +109,12 @@ def measure(trial: Trial) -> Evidence:
     }  # fmt: skip
     own = ("blocks", "agreement", "dynamic - static", "skipped")
     return Evidence(findings, settings, rows, (*columns(("dense", "scratch-E")), *own))
+
+
+def depth(lines: Mapping[str, Line], trial: Trial) -> str:
+    """What the blocks that go are worth here."""
+    all_blocks, fewer = (fmean(getattr(lines[name], part_of(trial))) for name in ("dense", "scratch-E"))
+    return f"as few blocks from fresh weights reach {fewer:.3f}, all of them {all_blocks:.3f}: they are not needed"
 
 
 def kept(found: Agreed) -> int:
