@@ -6,8 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from prunus.commands.sparse_methods import CHOICES, parse
+from prunus.commands.sparse_methods import CHOICES, Wish, arm, parse
+from prunus.errors import SettingError
+from prunus.sparse.allocation import ERK
 from prunus.sparse.methods import METHODS
+from prunus.sparse.models import load
 from prunus.sparse.networks import lenet, residual_mlp
 
 
@@ -216,6 +219,10 @@ def test_every_method_reaches_the_sparsity_in_the_steps_it_was_given(as_json, tm
 
 
 def test_settings_of_a_method_stand_behind_its_name():
+    wish = Wish(load(DIGITS[0], [DIGITS[2]]), sparsity=0.9, steps=40)
+    assert arm("one-shot:allocation=erk", wish).method.allocation == ERK()
+    with pytest.raises(SettingError, match="one of uniform, erk, global"):
+        arm("one-shot:allocation=fair", wish)
     assert parse("granet:update_every=25:growth=random") == ("granet", {"update_every": 25, "growth": "random"})
 
 
