@@ -7,7 +7,7 @@ import pytest
 from prunus.errors import SettingError
 from prunus.reproductions import pruned_generators
 from prunus.reproductions.first_chunks import Candidates, Price
-from prunus.reproductions.pruned_generators import IMPORTANCES, PlainVideos, Removal, Workshop, remembered
+from prunus.reproductions.pruned_generators import IMPORTANCES, Removal, Workshop, remembered
 from prunus.reproductions.pruned_tables import (
     Searched,
     draw,
@@ -18,6 +18,7 @@ from prunus.reproductions.pruned_tables import (
 )  # fmt: skip
 from prunus.reproductions.pruned_video import best_importance
 from prunus.sparse.models.wan import Wan
+from prunus.sparse.models.wan_reward import PlainVideos
 from prunus.sparse.rewind import snapshot
 
 PROMPTS = ["a red circle moving right", "a blue square moving left"]
@@ -60,6 +61,8 @@ def test_healing_trains_and_plain_videos_are_the_same_for_every_model(wan, tmp_p
     values = videos.values(wan.build())
     assert len(values) == 4 and values == videos.values(wan.build())
     assert videos(wan.build()) == pytest.approx(sum(values) / 4)
+    longest = PlainVideos(wan, PROMPTS, frames=6, score=lambda frames, prompt: len(frames) + len(prompt) / 100)
+    assert longest(wan.build()) == pytest.approx(6 + 25 / 100)
 
 
 def test_what_was_made_is_read_again_and_other_settings_are_refused(tmp_path):

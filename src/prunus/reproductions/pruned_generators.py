@@ -8,7 +8,7 @@ generation for each channel cannot be paid for.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from prunus.errors import SettingError
-from prunus.generators.streaming_video import StreamingVideo
 from prunus.reproductions.long_videos import write_json
-from prunus.roles import FunctionReward
-from prunus.search import search_many
 from prunus.sparse import Masks, Recipe, train
 from prunus.sparse.allocation import Uniform
 from prunus.sparse.importance import Magnitude, Random, RewardDrop, Scores, Taylor
@@ -29,13 +26,9 @@ from prunus.sparse.journal import Journal
 from prunus.sparse.models.wan import Wan, bands
 from prunus.sparse.scope import Units
 from prunus.sparse.training import cosine
-from prunus.strategies import BestOfN
-from prunus.worlds.sprites.judge import judge
 
 BANDS = 8  # of channels in a layer
 IMPORTANCES = ("reward", "taylor", "magnitude", "random-0", "random-1")
-NOTHING = FunctionReward(lambda frames, prompt: 0.0, "none")  # a single candidate needs no reward
-GROUP = 40  # videos that grow together
 
 
 @dataclass(frozen=True)
@@ -59,33 +52,6 @@ REMOVALS = (
     Removal("layers", 4, 6),
 )
 """Of the packaged model."""
-
-
-@dataclass(frozen=True)
-class PlainVideos:
-    """``(model) -> `` the judge's mean of plain videos, ``seeds`` of each prompt. Each video has a seed of its own, so
-    that no noise is common to all prompts; every model gets the same ones."""
-
-    wan: Wan
-    prompts: Sequence[str]
-    frames: int = 6
-    seeds: int = 1
-    seed: int = 1000
-
-    def values(self, model: nn.Module) -> list[float]:
-        generator = StreamingVideo(self.wan.generator(model), self.frames)
-        jobs = [prompt for _ in range(self.seeds) for prompt in self.prompts]
-        values = []
-        for at in range(0, len(jobs), GROUP):
-            some = jobs[at : at + GROUP]
-            seeds = range(self.seed + at, self.seed + at + len(some))
-            trees = search_many(some, generator, [NOTHING], BestOfN(n=1), seeds=seeds)
-            values += [judge(tree.best().output.numpy(), tree.prompt).value for tree in trees]
-        return values
-
-    def __call__(self, model: nn.Module) -> float:
-        values = self.values(model)
-        return sum(values) / len(values)
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,10 +27,11 @@ from prunus.errors import PrunusError, SettingError
 from prunus.generators.streaming_video import StreamingVideo
 from prunus.reproductions.first_chunks import FirstChunks, grow_pools, prices
 from prunus.reproductions.long_videos import write_json
-from prunus.reproductions.pruned_generators import IMPORTANCES, REMOVALS, PlainVideos, Workshop, remembered
+from prunus.reproductions.pruned_generators import IMPORTANCES, REMOVALS, Workshop, remembered
 from prunus.reproductions.pruned_tables import draw, importance_table, read_study, search_tables, speed_table
 from prunus.reproductions.report_split import count_run
 from prunus.sparse.models.wan import Wan
+from prunus.sparse.models.wan_reward import PlainVideos
 from prunus.worlds.sprites import split
 from prunus.worlds.sprites.judge import judge
 
