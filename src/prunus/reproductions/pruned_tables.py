@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -157,5 +158,5 @@ def draw(path: Path, study: Sequence[Searched], kind: str = "beam") -> None:
     for entry in study:
         points = entry.points(kind)
         values: list[Interval] = [bootstrap([[v] for v in point.values]) for point in points]
-        curves.append(Curve(entry.name, values, [point.cost / 1e12 for point in points]))
+        curves.append(Curve(re.sub(r" of \d+", "", entry.name), values, [point.cost / 1e12 for point in points]))
     write_curves(path, curves, "judge", f"TFLOPs of a search ({NAMES[kind]} 4, 8, 16, 32)", bands=len(curves) <= 2)

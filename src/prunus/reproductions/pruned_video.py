@@ -75,14 +75,15 @@ def made(name: str, workshop: Workshop, chosen: dict[str, Any], args: argparse.N
     """The model folder of a generator, made if it is not there yet."""
     if name == DENSE:
         return args.model
-    folder = args.out / "models" / name.replace(", ", "-").replace(" ", "-")
+    trained = name.endswith((HEALED, TUNED))
+    folder = args.out / "models" / (name.replace(", ", "-").replace(" ", "-") + f"-{args.heal}" * trained)
     if not folder.exists():
         removal = next((r for r in REMOVALS if name.startswith(r.name)), None)
         if removal is None:
             model = workshop.wan.build()
         else:
             model = workshop.removed(best_importance(chosen[removal.name]), removal)
-        if name.endswith((HEALED, TUNED)):
+        if trained:
             say(f"{name}: {args.heal} steps")
             workshop.heal(model, args.heal, args.rate, args.out / "journal" / folder.name)
         workshop.wan.export(model, None, folder)
