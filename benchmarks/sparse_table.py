@@ -240,33 +240,48 @@ def merged(cells: Sequence[dict[str, Any]]) -> Line:
     return line
 
 
+def lines_at(
+    name: str, removed: float, cells: dict[Key, dict[str, Any]], seeds: Sequence[int], order: Sequence[str]
+) -> dict[str, Line]:
+    """The arms that have all ``seeds`` at a share removed, those of ``order`` first and in that order."""
+    names = dict.fromkeys([*order, *(k[2] for k in cells if k[0] == name and k[1] in (0.0, removed))])
+    lines = {}
+    for arm in names:
+        own = [cells.get((name, 0.0 if arm == "dense" else removed, arm, seed)) for seed in seeds]
+        if all(own):
+            lines[arm] = merged([cell for cell in own if cell])
+    return lines
+
+
 def markdown(name: str, table: Table, cells: dict[Key, dict[str, Any]], seeds: Sequence[int], split: str) -> str:
-    """One table for each share removed: arms that have all ``seeds``."""
-    text = [f"## {table.title}: {table.of} removed; {table.steps} gradient steps, {len(seeds)} seeds, {split}\n"]
-    for removed in table.removed:
-        names = list(dict.fromkeys(k[2] for k in cells if k[0] == name and k[1] in (0.0, removed)))
-        lines = {}
-        for arm in names:
-            at = 0.0 if arm == "dense" else removed
-            own = [cells.get((name, at, arm, seed)) for seed in seeds]
-            if all(own):
-                lines[arm] = merged(own)
-        base = getattr(lines[MAGNITUDE], split) if MAGNITUDE in lines else None
-        text += [f"### {removed:.0%} of the {table.of} removed\n"]
+    """All shares removed side by side, then a table with all figures for each."""
+    first = ["dense", "random", "random channels", MAGNITUDE, "scratch-E", "scratch-B"]
+    found = {removed: lines_at(name, removed, cells, seeds, first) for removed in table.removed}
+    text = [f"## {table.title}: {table.of} removed; {table.steps} gradient steps, {len(seeds)} seeds, {split}", ""]
+    text += [f"| arm | {' | '.join(f'{removed:.0%}' for removed in found)} |", "|---|" + "---|" * len(found)]
+    for arm in dict.fromkeys(arm for lines in found.values() for arm in lines):
+        cut = any(lines[arm].capped for lines in found.values() if arm in lines)
+        scores = [interval(getattr(lines[arm], split)) if arm in lines else "" for lines in found.values()]
+        text.append(f"| {arm}{' (cut short)' if cut else ''} | {' | '.join(scores)} |")
+    for removed, lines in found.items():
+        text += ["", f"### {removed:.0%} of the {table.of} removed", ""]
         text += [f"| arm | score | against {MAGNITUDE} | kept | MACs | parameters | steps | seconds |"]
         text += ["|---|---|---|---:|---:|---:|---:|---:|"]
+        base = getattr(lines[MAGNITUDE], split) if MAGNITUDE in lines else None
         for arm, line in lines.items():
             own = getattr(line, split)
-            score = t_interval([100 * s for s in own])
-            gap = t_interval([100 * (a - b) for a, b in zip(own, base)]) if base and arm != MAGNITUDE else None
-            shown = f"{gap.mean:+.1f} [{gap.low:+.1f}, {gap.high:+.1f}]" if gap else ""
+            gap = "" if base is None or arm == MAGNITUDE else interval([a - b for a, b in zip(own, base)], "+")
             text.append(
-                f"| {arm}{' (cut short)' if line.capped else ''} "
-                f"| {score.mean:.1f} [{score.low:.1f}, {score.high:.1f}] | {shown} | {line.density:.1%} "
+                f"| {arm}{' (cut short)' if line.capped else ''} | {interval(own)} | {gap} | {line.density:.1%} "
                 f"| {line.macs:,.0f} | {line.parameters:,.0f} | {line.steps} | {line.seconds:.1f} |"
             )
-        text.append("")
-    return "\n".join(text)
+    return "\n".join([*text, ""])
+
+
+def interval(scores: Sequence[float], sign: str = "") -> str:
+    """In points: the mean and its 95 % interval."""
+    found = t_interval([100 * score for score in scores])
+    return f"{found.mean:{sign}.1f} [{found.low:{sign}.1f}, {found.high:{sign}.1f}]"
 
 
 def main() -> None:
@@ -279,7 +294,7 @@ def main() -> None:
     parser.add_argument("--no-scratch", action="store_true", help="leave the scratch arms out")
     parser.add_argument("--mnist", type=Path, help="folder of the MNIST idx files")
     parser.add_argument("--print", action="store_true", help="print what is there and run nothing")
-    parser.add_argument("--smoke", action="store_true", help="30 steps, one share")
+    parser.add_argument("--smoke", action="store_true", help="60 steps, one share")
     options = parser.parse_args()
     for name in options.tables or TABLES:
         table = TABLES[name]

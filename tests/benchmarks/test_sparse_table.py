@@ -32,7 +32,7 @@ def test_a_killed_run_goes_on_with_the_missing_cells(tmp_path):
     ran = [line for line in again.splitlines() if line.startswith("mlp ")]
     assert [line.split(":")[0] for line in ran] == [f"mlp 0.9 seed 101 {json.loads(x)['arm']}" for x in lines[4:]]
     table = whole[whole.index("##") :]
-    assert "| magnitude one-shot |" in table and table.count("| 60 |") == 3
+    assert "| magnitude one-shot |" in table and table.count("| 60 |") == 3 and "| arm | 90% |" in table
     mean = sum(json.loads(x)["validation"] for x in lines if json.loads(x)["arm"] == "GMP") / 2
     assert f"| GMP | {100 * mean:.1f} [" in table
 

@@ -6,8 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from prunus.commands.sparse_methods import CHOICES, parse
+from prunus.commands.sparse_methods import CHOICES, Wish, arm, parse
+from prunus.errors import SettingError
+from prunus.sparse.allocation import ERK
 from prunus.sparse.methods import METHODS
+from prunus.sparse.models import load
 from prunus.sparse.networks import lenet, residual_mlp
 
 
@@ -109,6 +112,17 @@ def test_trained_gates_leave_exactly_as_much_as_was_asked_for(as_json, tmp_path,
     assert (len(blocks) if units == "layers" else sum(block.first.out_features for block in blocks)) == left
 
 
+def test_channels_that_are_added_to_each_other_go_together(as_json, tmp_path):
+    result = as_json(
+        "sparsify", *RESIDUAL, "--structured", "channels", "--macs", "0.6", "--steps", "4", "--out", tmp_path / "out"
+    )
+    shapes = {row["name"]: row["shape"] for row in result["levels"][0]["layers"]}
+    width, inner = shapes["stem.weight"][0], shapes["blocks.0.first.weight"][0]
+    assert shapes["head.weight"] == [10, width] and max(width, inner) < 48
+    for i in range(10):
+        assert shapes[f"blocks.{i}.second.weight"] == [width, inner] == shapes[f"blocks.{i}.first.weight"][::-1]
+
+
 def test_several_levels_and_seeds_give_a_plot_and_intervals(prunus, tmp_path):
     out = tmp_path / "out"
     done = prunus(
@@ -205,6 +219,10 @@ def test_every_method_reaches_the_sparsity_in_the_steps_it_was_given(as_json, tm
 
 
 def test_settings_of_a_method_stand_behind_its_name():
+    wish = Wish(load(DIGITS[0], [DIGITS[2]]), sparsity=0.9, steps=40)
+    assert arm("one-shot:allocation=erk", wish).method.allocation == ERK()
+    with pytest.raises(SettingError, match="one of uniform, erk, global"):
+        arm("one-shot:allocation=fair", wish)
     assert parse("granet:update_every=25:growth=random") == ("granet", {"update_every": 25, "growth": "random"})
 
 

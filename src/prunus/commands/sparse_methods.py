@@ -12,7 +12,7 @@ from typing import Any
 
 from prunus.errors import SettingError, require
 from prunus.import_path import find_object
-from prunus.sparse.allocation import Allocation, Global, Uniform
+from prunus.sparse.allocation import ERK, Allocation, Global, Uniform
 from prunus.sparse.importance import (
     LAMP,
     SNIP,
@@ -55,6 +55,7 @@ from prunus.sparse.task import Examples
 
 WEIGHTS, PATTERN = "weights", "n:m"
 LETTERS = {"channels": "N", "heads": "H", "layers": "L"}
+ALLOCATIONS: dict[str, Allocation] = {"uniform": Uniform(), "erk": ERK(), "global": Global()}
 IMPORTANCES: dict[str, Callable[[], Importance]] = {
     "magnitude": Magnitude,
     "random": Random,
@@ -98,6 +99,11 @@ class Wish:
     @property
     def pretrain(self) -> int | None:
         return 0 if self.model.pretrained else None
+
+    @property
+    def allocation(self) -> Allocation:
+        """One threshold over all layers; for trained models, whose layers it may empty, the same share for each."""
+        return Uniform() if self.model.pretrained else Global()
 
     def units(self, masks: Masks) -> Units:
         assert self.structured is not None
@@ -169,7 +175,7 @@ def _one_shot(wish: Wish, settings: Settings) -> tuple[Any, float]:
         removing: dict[str, Any] = {"round_to": wish.round_to, "tune": wish.steps > 0, "granularity": letter}
         return RemoveUnits(wish.units, wish.model.remove, **much, **removing, **common), share
     scope: Scope = Weights()
-    allocation: Allocation = Global()
+    allocation = wish.allocation
     if wish.pattern:
         scope, allocation = NofM(*wish.pattern), Uniform()
     elif wish.importance == "wanda":  # its scores compare inside an output row only
@@ -326,6 +332,9 @@ def arm(text: str, wish: Wish) -> Arm:
     """The method that ``text`` names, made for ``wish``. Raises SettingError."""
     name, settings = parse(text)
     check(name, wish)
+    if isinstance(shares := settings.get("allocation"), str):
+        require(shares in ALLOCATIONS, f"allocation of {name}", shares, f"one of {', '.join(ALLOCATIONS)}")
+        settings["allocation"] = ALLOCATIONS[shares]
     try:
         method, share = CHOICES[name].make(wish, settings)
     except TypeError as error:

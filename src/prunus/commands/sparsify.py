@@ -164,6 +164,7 @@ class _Run:
             at_random = lambda seed: replace(shot, importance=Random(mixed_seed(seed, 3)))  # noqa: E731
         else:
             ways: dict[str, Any] = {"pretrain": wish.pretrain, "exclude": wish.exclude, "finetune_rate": 1.0}
+            ways["allocation"] = wish.allocation
             shot = OneShot(found.masks.density, retrain="finetune" if tune else "none", **ways)
             at_random = lambda seed: replace(  # noqa: E731
                 shot, importance=Random(mixed_seed(seed, 3)), allocation=Uniform()

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 from prunus.reproductions.arm_rows import columns, compare, row
@@ -107,7 +108,12 @@ def probe(
         at_high, at_low = (f"plasticity at a {rate} rate, {density:.0%}" for rate in ("high", "low"))
         findings.append(finding(at_high, at_low, change[EARLY, 0.0], change[LATE, 0.0]))
         for name, at in ((at_high, EARLY), (at_low, LATE)):
-            findings.append(finding(f"{name}, regenerated", name, change[at, SWAPPED], change[at, 0.0]))
+            left, swapped = (fmean(p.pruned for p in kept[at, share]) for share in (0.0, SWAPPED))
+            reason = (
+                f"right after pruning {left:.3f} are right, and {swapped:.3f} once half of what is left is swapped for "
+                f"weights at zero: {further} steps have to make up for that first"
+            )
+            findings.append(finding(f"{name}, regenerated", name, change[at, SWAPPED], change[at, 0.0], reason=reason))
     return findings, told
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from prunus.reproductions.claim import SAME, Claim, Evidence, Trial
 from prunus.reproductions.paired import finding, seeds_of
 from prunus.sparse.data import digits
 from prunus.sparse.masks import Masks
-from prunus.sparse.methods import SAP, LotteryTicket
+from prunus.sparse.methods import SAP, LotteryTicket, Sparsified
 from prunus.sparse.networks import drawn, mlp
 from prunus.sparse.pq_index import phases, pq_index
 from prunus.sparse.rewind import rewind, snapshot
@@ -81,14 +82,22 @@ def measure(trial: Trial) -> Evidence:
     whole, few, fewest = ("index, dense", f"index, round {LOW}", f"index, round {HIGH}")
     findings = [finding(whole, few, dense, low), finding(fewest, few, high, low)]
     lines: dict[str, Line] = {}
+    output: dict[str, list[int]] = {}  # weights that are left in the last layer
+
+    def keep(name: str, seed: int, found: Sparsified) -> None:
+        if found.masks is not None:
+            output.setdefault(name, []).append(list(found.masks.counts().values())[-1])
+
     for arm in arms():
         trial.say(f"{arm.name}: {len(seeds)} runs")
         scratch = arm.name if arm.name == "SAP by layer" else None
         long = replace(recipe, steps=recipe.steps * (SAP_ROUNDS + 1))
-        lines |= run_arms([arm], network, task, long, seeds, scratch=scratch)
+        lines |= run_arms([arm], network, task, long, seeds, scratch=scratch, keep=keep)
     ours, ticket, shot = (lines[name] for name in ("SAP by layer", "lottery ticket", "magnitude one-shot"))
-    findings += [compare(ours, shot, trial, AS_GOOD), compare(ours, ticket, trial, AS_GOOD)]
-    findings.append(compare(ours, lines["SAP globally"], trial, SAME))
+    for other, least in ((shot, AS_GOOD), (ticket, AS_GOOD), (lines["SAP globally"], SAME)):
+        left, others = fmean(output[ours.name]), fmean(output[other.name])
+        reason = f"by layer the output keeps {left:.0f} weights for 10 digits, with {other.name} {others:.0f}"
+        findings.append(compare(ours, other, trial, least, reason))
     rows = [row(line, {"lottery ticket": ticket, "one-shot": shot}, trial) for line in lines.values()]
     settings = {
         "data": "digits", "split": trial.split, "seeds": len(seeds), "steps": recipe.steps,

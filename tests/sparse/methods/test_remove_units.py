@@ -1,10 +1,12 @@
 """Units removed for good: how many stay, and that what stays is the masked network."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from small_networks import blobs
 
-from prunus.errors import SettingError
+from prunus.errors import ModelError, SettingError
 from prunus.sparse import Masks, Recipe
 from prunus.sparse.allocation import Global
 from prunus.sparse.importance import SNIP, Random
@@ -37,6 +39,21 @@ def test_every_layer_keeps_the_same_number_and_never_more_than_asked():
     # n (8 + n + 4) <= 0.5 * 1408: n = 21 has 693 multiply-adds, 22 has 748
     half = method(macs=0.5).smaller(model, blobs())
     assert widths(half) == [21, 21, 4] and macs(half, blobs().example) == 693
+
+
+def test_numbers_that_the_format_cannot_say_are_passed_over():
+    task, model = blobs(), drawn(build, 0)
+
+    def only_fives(model, masks):
+        if int(masks["0.weight"].any(1).sum()) % 5:
+            raise ModelError("widths must be multiples of 5")
+        return remove_channels(model, masks, task.example)
+
+    able = replace(method(macs=0.5), remove=only_fives)
+    assert widths(able.smaller(model, task)) == [20, 20, 4]
+    assert widths(replace(able, macs=None, density=0.5).smaller(model, task)) == [15, 15, 4]
+    with pytest.raises(ModelError, match="multiples of 5"):
+        replace(able, macs=None, density=0.1).smaller(model, task)
 
 
 def test_global_ranking_may_keep_more_of_one_layer():

@@ -13,12 +13,13 @@ between them (SNIP, Taylor).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from torch import nn
 
-from prunus.errors import SettingError, require
+from prunus.errors import ModelError, SettingError, require
 from prunus.sparse.allocation import Allocation, Uniform
 from prunus.sparse.importance import Importance, Magnitude, Scores
 from prunus.sparse.macs import macs
@@ -95,25 +96,33 @@ class RemoveUnits:
         step = (len(sizes) if equal else 1) * self.round_to
         most = sum(sizes) // step
 
-        def keeping(count: int) -> nn.Module:
-            return self.remove(model, self.kept(units, scores, masks, count * step))
+        def at_most(count: int) -> tuple[int, nn.Module]:
+            """The largest number up to ``count`` that the model's format can say (heads may have to divide a width)."""
+            for fewer in range(count, 1, -1):
+                with suppress(ModelError):
+                    return fewer, self.remove(model, self.kept(units, scores, masks, fewer * step))
+            return 1, self.remove(model, self.kept(units, scores, masks, step))
 
         if self.density is not None:
             count = int(self.density * sum(sizes) / step + 1e-9)
             require(count >= 1, "density", self.density, f"enough for {step} of the {sum(sizes)} units")
-            return keeping(count)
+            return at_most(count)[1]
         assert self.macs is not None
         allowed = self.macs * macs(model, task.example)
-        low, high = 0, most  # so many fit, so many do not
+        low, high, best = 0, most, None  # so many fit, so many do not
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if macs(keeping(middle), task.example) <= allowed else (low, middle)
-        if low == 0:
+            count, small = at_most(middle)
+            if macs(small, task.example) > allowed:
+                high = count
+            else:
+                low, best = middle, small
+        if best is None:
             raise SettingError(
                 f"even {step} of the {sum(sizes)} units leave more than macs = {self.macs} of the multiply-adds; "
                 "other kinds of units have to go too, or ask for more"
             )
-        return keeping(low)
+        return best
 
     def kept(self, units: Units, scores: Scores, masks: Masks, count: int) -> Masks:
         """``count`` units stay."""

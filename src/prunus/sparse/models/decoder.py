@@ -42,9 +42,9 @@ class Decoder:
         """Raises ModelError that says what is not as in a Llama."""
         config = model.config
         home, blocks = _layers(model)
-        hidden, heads = getattr(config, "hidden_size", None), getattr(config, "num_attention_heads", None)
-        channels = getattr(config, "intermediate_size", None)
-        groups = getattr(config, "num_key_value_heads", None) or heads
+        names = ("hidden_size", "num_attention_heads", "intermediate_size", "num_key_value_heads")
+        hidden, heads, channels, groups = (getattr(config, name, 0) for name in names)
+        groups = groups or heads
         if not all(isinstance(size, int) and size > 0 for size in (hidden, heads, channels, groups)):
             raise ModelError(
                 f"a {type(config).__name__} does not say one hidden size, FFN width and number of heads for all "
@@ -66,8 +66,8 @@ class Decoder:
                     )
             others = {n: s for n, s in found.items() if n.startswith("self_attn.") and n not in shapes}
             alone &= all(name.endswith("_proj.bias") or shape == (width,) for name, shape in others.items())
-        names = tuple(f"{home}.{i}" for i in range(len(blocks)))
-        return cls(names, channels, groups, heads // groups, width, alone)
+        inside = tuple(f"{home}.{i}" for i in range(len(blocks)))
+        return cls(inside, channels, groups, heads // groups, width, alone)
 
     # ---- units -------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,7 @@ class Texts:
     validation: Packed
     test: Packed
     batch_size: int = 8
+    measures: ClassVar[str] = "minus the perplexity"
     _order: Examples = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
