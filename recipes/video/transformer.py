@@ -1,10 +1,6 @@
 """Train the pocket streaming video model: a tiny ``WanTransformer3DModel`` with its text encoder, by diffusion forcing.
 
-Every chunk of a training clip has a noise level of its own and attends, block-causally, to the chunks that the rolling
-cache would hold: the first one, perhaps a random earlier one, the last two and itself, at their absolute positions up
-to frame 119. Some clips start with a one-frame chunk, so that an image is a one-frame video. Noise levels follow the
-sampler's shift; a part of the context chunks is clean, as at use, and slightly perturbed, because at use the context is
-the model's own output.
+How clips are laid out and noised is in ``prunus.generators.diffusion_forcing``.
 
     python recipes/video/transformer.py --vae work/vae/vae --out work/video     # resumable: run it again to go on
 """
@@ -27,13 +23,13 @@ from muon import Muon
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
+from prunus.generators.diffusion_forcing import forcing_loss, layout, noised
 from prunus.generators.wan_streaming import StreamingTransformer
 from prunus.worlds import sprites
 
 CHUNK = 3
 TEXT_LENGTH = 12  # "a red circle moving right and a blue square moving up" and its end token
 SHIFT = 5.0
-LAST_CHUNK = sprites.LONG // CHUNK - 1
 BEST = {"keep": 2, "branch": 1, "first": 16}  # measured on the dev split, see docs/evidence/stream-t1.md
 SEARCH = {"stream-t1": BEST, "beam": BEST}
 
@@ -138,23 +134,6 @@ class ClipPool:
         return self.latents[rows[:, None], frames].transpose(1, 2), [self.prompts[i] for i in rows]
 
 
-def layout(rng: np.random.Generator, batch: int) -> tuple[bool, list[int], torch.Tensor, torch.Tensor]:
-    """(long?, chunk lengths, frame positions (batch, f), which chunk sees which (chunks, chunks)) of one step."""
-    sees = torch.ones(5, 5).tril().bool()
-    if rng.random() < 0.7:  # in a short clip: the first chunk and four successive ones
-        first = 1 if rng.random() < 0.25 else CHUNK
-        begin = first + int(rng.integers(0, 3)) * CHUNK
-        positions = torch.cat([torch.arange(first), torch.arange(begin, begin + 4 * CHUNK)])
-        sees[4, 1] = False  # it has left the window
-        return False, [first] + [CHUNK] * 4, positions.expand(batch, -1), sees
-    rows = []  # anywhere in a long clip: the first chunk, a random earlier one and the last three
-    for _ in range(batch):
-        b = int(rng.integers(5, LAST_CHUNK + 1))
-        chunks = [0, int(rng.integers(1, b - 2)), b - 2, b - 1, b]
-        rows.append(torch.cat([torch.arange(c * CHUNK, (c + 1) * CHUNK) for c in chunks]))
-    return True, [CHUNK] * 5, torch.stack(rows), sees
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vae", type=Path, required=True)
@@ -219,27 +198,12 @@ def main() -> None:
         left = (args.steps - step) / args.steps
         for group, rate in zip(groups, rates, strict=True):
             group["lr"] = rate * min(1, (step + 1) / 100, left * 3 + 0.01)
-        is_long, lengths, positions, sees = layout(rng, args.batch)
-        clean, prompts = (long if is_long else short).draw(positions)
-        chunk_of = torch.repeat_interleave(torch.arange(5), torch.tensor(lengths))
-        # The sampler's lowest level is 0.25 before the shift; less is not needed.
-        sigma = 1 - 0.85 * torch.from_numpy(rng.random((args.batch, 5)).astype(np.float32))
-        sigma = SHIFT * sigma / (1 + (SHIFT - 1) * sigma)
-        is_context = torch.from_numpy(rng.random((args.batch, 5)) < 0.4)
-        is_context[:, -1] = False
-        sigma[is_context] = 0
-        jitter = 0.1 * torch.from_numpy(rng.random((args.batch, 5)).astype(np.float32))
-        mix = torch.where(sigma == 0, jitter, sigma)[:, None, chunk_of, None, None]
-        noise = torch.randn_like(clean)
-        noisy = (1 - mix) * clean + mix * noise
-
+        where = layout(rng, args.batch, CHUNK, sprites.LONG)
+        clean, prompts = (long if where.long else short).draw(where.positions)
+        batch = noised(clean, where, SHIFT, rng)
         tokens = tokenizer(prompts, padding="max_length", max_length=TEXT_LENGTH, return_tensors="pt")
         text = model["text_encoder"](**tokens).last_hidden_state * tokens.attention_mask[..., None]
-        velocity = streaming.clip_velocity(
-            noisy, 1000 * sigma[:, chunk_of], text, mask=sees[chunk_of][:, chunk_of], frames=positions
-        )
-        is_target = (sigma > 0).float()[:, None, chunk_of, None, None].expand_as(clean)
-        loss = ((velocity - (noise - clean)) ** 2 * is_target).sum() / is_target.sum()
+        loss = forcing_loss(streaming, batch, text)
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

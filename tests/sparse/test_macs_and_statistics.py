@@ -28,6 +28,13 @@ def test_convolutions_and_attention():
 
     assert macs(Attention(), torch.zeros(1, 7, 8)) == 2 * 7 * 7 * 8
 
+    class Fused(nn.Module):
+        def forward(self, x, memory):
+            return nn.functional.scaled_dot_product_attention(x, memory, memory)
+
+    example = {"x": torch.zeros(1, 2, 7, 8), "memory": torch.zeros(1, 2, 5, 8)}  # two heads of 8
+    assert macs(Fused(), example) == 2 * 2 * 7 * 5 * 8
+
 
 def test_small_conv_nets_have_the_macs_of_their_shapes():
     assert macs(conv_net((4, 6), size=8), torch.zeros(1, 1, 8, 8)) == 64 * 9 * (4 + 4 * 6) + 6 * 16 * 10

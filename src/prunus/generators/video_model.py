@@ -116,6 +116,18 @@ class VideoModel:
     def device(self) -> torch.device:
         return self.transformer.device
 
+    def with_transformer(self, transformer: Any) -> VideoModel:
+        """The same model with another transformer, for example a smaller one; it shares all other parts."""
+        return VideoModel(
+            transformer,
+            self.decoder.vae,
+            self.streaming,
+            text_encoder=self._text_encoder,
+            tokenizer=self._tokenizer,
+            prompt_embeds=self._prompt_embeds,
+            folder=self.folder,
+        )
+
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu", dtype: str = "float32") -> VideoModel:
         """Load all parts. Raises ModelError that names the part which is missing or damaged, and what to do."""
@@ -148,9 +160,13 @@ class VideoModel:
             folder=folder,
         )
 
-    @torch.no_grad()
     def _text(self, prompt: str) -> Text:
-        """A prompt's cross-attention keys and values; embeddings are padded with zeros to the model's text length."""
+        """A prompt's cross-attention keys and values."""
+        return self.transformer.text(self.embeddings(prompt))
+
+    @torch.no_grad()
+    def embeddings(self, prompt: str) -> torch.Tensor:
+        """What the text encoder makes of a prompt, padded with zeros to the model's text length (tokens, width)."""
         if self.streaming.grammar is not None:
             self.streaming.grammar.check(prompt)
         length = self.streaming.text_length
@@ -168,7 +184,7 @@ class VideoModel:
                     f"prompt {prompt!r} has {tokens.shape[1]} tokens; this model reads {length}. Shorten it"
                 )
             embeds = self._text_encoder(tokens).last_hidden_state[0]
-        return self.transformer.text(torch.nn.functional.pad(embeds, (0, 0, 0, length - len(embeds))))
+        return torch.nn.functional.pad(embeds, (0, 0, 0, length - len(embeds)))
 
     def flops(self, frames: int, context_frames: int) -> int:
         """FLOPs of one forward of one candidate."""

@@ -49,7 +49,7 @@ class StreamingDecoder:
         self.compresses_time = any(vae.config.temperal_downsample)
         convolutions = [module for module in vae.decoder.modules() if isinstance(module, WanCausalConv3d)]
         self.framewise = not self.compresses_time and not any(bool(c.weight[:, :, :-1].any()) for c in convolutions)
-        self.decoder = _frame_decoder(vae.decoder) if self.framewise else vae.decoder
+        self.decoder = framewise(vae.decoder) if self.framewise else vae.decoder
         self._memory = len(convolutions)
         self._pixels = vae.config.scale_factor_temporal * vae.config.scale_factor_spatial**2  # of one latent pixel
         weight = vae.post_quant_conv.weight
@@ -151,12 +151,13 @@ class _LastTap(torch.nn.Module):
         return F.conv2d(x.squeeze(2), self.weight, self.bias, padding=self.padding).unsqueeze(2)
 
 
-def _frame_decoder(decoder: torch.nn.Module) -> torch.nn.Module:
-    """The decoder with 2-D convolutions in place of causal ones; it shares all other weights."""
-    shared = {id(parameter): parameter for parameter in decoder.parameters()}
-    frame_decoder = copy.deepcopy(decoder, shared)  # type: ignore[arg-type]
-    for module in list(frame_decoder.modules()):
+def framewise(coder: torch.nn.Module) -> torch.nn.Module:
+    """The encoder or decoder for lone frames (n, c, 1, h, w), before which there is nothing: with 2-D convolutions in
+    place of causal ones. It shares all other weights."""
+    shared = {id(parameter): parameter for parameter in coder.parameters()}
+    changed = copy.deepcopy(coder, shared)  # type: ignore[arg-type]
+    for module in list(changed.modules()):
         for name, child in module.named_children():
             if isinstance(child, WanCausalConv3d):
                 setattr(module, name, _LastTap(child))
-    return frame_decoder
+    return changed

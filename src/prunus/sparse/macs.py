@@ -6,7 +6,7 @@ nothing faster on ordinary libraries. Linear layers, convolutions and attention 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,17 +20,23 @@ from prunus.sparse.task import evaluating
 def macs_by_module(
     model: nn.Module, example: Any, forward: Callable[[nn.Module, Any], Any] | None = None
 ) -> dict[str, int]:
-    """A module's name -> the MACs inside it for ``example`` (one row); ``""`` is the whole model."""
+    """A module's name -> the MACs inside it for ``example`` (one row; a mapping: named inputs); ``""`` is all of it."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
-    with evaluating(model), torch.no_grad(), counter:
-        (forward or (lambda m, x: m(x)))(model, example)
+    # The counter knows products of matrices, not all fused kernels of attention: these are taken apart.
+    with evaluating(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        (forward or _run)(model, example)
     root = type(model).__name__
     found = {name: sum(ops.values()) // 2 for name, ops in counter.get_flop_counts().items()}
     whole = found.get("Global", 0)
     inside = {name.removeprefix(f"{root}."): n for name, n in found.items() if name.startswith(f"{root}.")}
     return {"": whole, **inside}
+
+
+def _run(model: nn.Module, example: Any) -> Any:
+    return model(**example) if isinstance(example, Mapping) else model(example)
 
 
 def macs(model: nn.Module, example: Any, masks: Masks | None = None) -> float:

@@ -1,19 +1,19 @@
 """Reward drop: how much a reward of the whole network falls when a unit is removed; reward-aware importance.
 
 The reward comes in as ``reward(model) -> float``, higher is better: a world's judge on what the network generates, an
-accuracy, minus a perplexity. Each unit (channel, head, layer, see ``scope.Units``) is zeroed alone, the reward asked,
-and the unit put back: one call a unit, and one for the whole. Every weight of the unit gets the drop, so the scope must
-reduce by ``mean``. A unit whose removal helps has a negative score.
+accuracy, minus a perplexity. Each unit (channel, head, layer, see ``scope.Units``) is zeroed alone, its rows with their
+biases, the reward asked, and the unit put back: one call a unit, and one for the whole. Every weight of the unit gets
+the drop, so the scope must reduce by ``mean``. A unit whose removal helps has a negative score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prunus.errors import SettingError
 from prunus.sparse.importance.importance import Scores
@@ -47,11 +47,18 @@ class RewardDrop:
     def _without(self, model: nn.Module, unit: Unit) -> float:
         """The reward with the unit at zero; its values are back afterwards."""
         parameters = dict(model.named_parameters())
-        values = {name: parameters[name][index].clone() for name, index in unit.items()}
+        gone = {**unit, **_biases(unit, parameters)}
+        values = {name: parameters[name][index].clone() for name, index in gone.items()}
         try:
-            for name, index in unit.items():
+            for name, index in gone.items():
                 parameters[name][index] = 0
             return float(self.reward(model))
         finally:
-            for name, index in unit.items():
+            for name, index in gone.items():
                 parameters[name][index] = values[name]
+
+
+def _biases(unit: Unit, parameters: Mapping[str, Tensor]) -> dict[str, tuple]:
+    """The biases of the unit's whole rows: a removed row has none, and a layer without them adds nothing."""
+    rows = {f"{name.removesuffix('weight')}bias": index for name, index in unit.items() if len(index) == 1}
+    return {name: index for name, index in rows.items() if name in parameters}

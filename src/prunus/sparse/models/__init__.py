@@ -37,7 +37,7 @@ def load(model: str | Path, data: Sequence[str | Path] = (), **settings: Any) ->
     if not path.is_dir():
         raise ModelError(f"{model} is no folder and no import path; {REMEDY}")
     if _is_wan(path):
-        from prunus.sparse.models import wan  # type: ignore[attr-defined]
+        from prunus.sparse.models import wan
 
         return _made(wan.load, model, data, settings)
     config = _json(path / "config.json")
