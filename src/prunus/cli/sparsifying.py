@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -94,6 +94,7 @@ def sparsify(
     from prunus.commands import sparsify as command
     from prunus.commands import sparsify_show as shown
     from prunus.commands.models import quiet_libraries
+    from prunus.commands.settings import read_settings
     from prunus.commands.sparsify_job import SparsifyJob
 
     if (model is None) == (resume is None):
@@ -120,7 +121,7 @@ def sparsify(
         baselines,
         torch_prune,
         save_every,
-        settings_of(setting or []) | given(device=device),
+        read_settings(setting or [], "--set", "NAME=VALUE") | given(device=device),
     )
     if dry_run:
         plans = command.dry_run(job, show)
@@ -153,16 +154,3 @@ def pattern_of(text: str | None) -> list[int] | None:
     if not (n.isdigit() and m.isdigit()):
         raise SettingError(f"--pattern {text!r}: write n:m, so many kept of so many, as 2:4")
     return [int(n), int(m)]
-
-
-def settings_of(texts: list[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise SettingError(f"--set {text!r}: write NAME=VALUE")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from prunus.commands.settings import read_settings
 from prunus.errors import ModelError, SettingError
 from prunus.import_path import find_object
 from prunus.roles import CHUNK, WHOLE, FunctionReward, Reward, Strategy, View
@@ -47,15 +47,7 @@ def parse_variant(text: str, table: Mapping[str, Method] = METHODS) -> tuple[str
     """
     name, *changes = text.split(":")
     check_method(name, table)
-    settings: dict[str, Any] = {}
-    for change in changes:
-        field, equals, value = change.partition("=")
-        if not equals:
-            raise SettingError(f"method {text!r}: {change!r} is not a setting; write name:field=value")
-        try:
-            settings[field] = json.loads(value)
-        except ValueError:
-            settings[field] = value
+    settings = read_settings(changes, f"method {text!r}", "name:field=value")
     try:
         table[name].build(**settings)
     except TypeError as error:

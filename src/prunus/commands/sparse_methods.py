@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,6 +9,7 @@ from fnmatch import fnmatch
 from functools import partial
 from typing import Any
 
+from prunus.commands.settings import read_settings
 from prunus.errors import SettingError, require
 from prunus.import_path import find_object
 from prunus.sparse.allocation import ERK, Allocation, Global, Uniform
@@ -291,16 +291,7 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     name, *changes = text.split(":")
     if name not in CHOICES:
         raise SettingError(f"method {name!r} is unknown; take one of {', '.join(CHOICES)} (prunus sparsify --list)")
-    settings: dict[str, Any] = {}
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise SettingError(f"method {text!r}: {change!r} is not a setting; write name:field=value")
-        try:
-            settings[key] = json.loads(value)
-        except ValueError:
-            settings[key] = value
-    return name, settings
+    return name, read_settings(changes, f"method {text!r}", "name:field=value")
 
 
 def check(name: str, wish: Wish) -> None:
