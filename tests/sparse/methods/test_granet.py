@@ -63,6 +63,16 @@ def test_pruning_alone_never_grows_and_regrowing_does():
     assert any(not after.within(before) for before, after in pairwise(granet))
 
 
+def test_cyclical_pruning_begins_each_cycle_dense_and_ends_at_the_target():
+    seen, _ = followed(GMP(density=0.1, update_every=5, window=(0, 1), cycles=3))
+    total = seen[0].total
+    for step, masks in enumerate(seen, 1):
+        if step % 5 == 0:  # cycles of 20 steps: after 5, 10 and 15 a quarter, half and three quarters of one
+            progress = 1.0 if step == 60 else step % 20 / 20
+            assert masks.kept == round((0.1 + 0.9 * (1 - progress) ** 3) * total)
+    assert seen[19].density == seen[39].density == 1.0 and seen[59].kept == round(0.1 * total)
+
+
 def test_sparse_to_sparse_starts_with_random_erk_masks_of_exact_count():
     method = GraNet(density=0.1, initial_density=0.5, update_every=5)
     first = method.first_masks(drawn(build, 0), 0)

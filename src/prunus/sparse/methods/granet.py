@@ -34,7 +34,7 @@ from prunus.sparse.methods.result import Build, Level, Sparsified
 from prunus.sparse.networks import drawn
 from prunus.sparse.prune import prune
 from prunus.sparse.regrow import DROPPED, annealed, random_growth, regrow
-from prunus.sparse.schedule import Cubic
+from prunus.sparse.schedule import Cyclic
 from prunus.sparse.task import Task, mixed_seed
 from prunus.sparse.taxonomy import MethodCard
 from prunus.sparse.training import Recipe, train
@@ -44,6 +44,8 @@ from prunus.sparse.training import Recipe, train
 class GraNet:
     """``window`` and ``regrow_until`` are shares of the training; the paper's window is 80 or 110 of 160 epochs.
 
+    ``cycles`` > 1 runs through the schedule so often in the window; each begins again at ``initial_density``, with what
+    was pruned at zero (``GMP(cycles=4)``: cyclical pruning, arXiv 2202.01290).
     ``update_every`` is 1000 steps of some 80 000 in the paper: long enough for new weights to grow, or the next event
     removes them first.
     """
@@ -58,6 +60,7 @@ class GraNet:
     growth: str = "gradient"
     dropped: str = "keep"
     allocation: Allocation = field(default_factory=Global)
+    cycles: int = 1
     exclude: tuple[str, ...] = ()
 
     card: ClassVar[MethodCard] = MethodCard(
@@ -84,6 +87,7 @@ class GraNet:
         require(0 <= self.regrow_floor <= 1, "regrow_floor", self.regrow_floor, "from 0 to 1")
         require(0 <= self.regrow_until <= 1, "regrow_until", self.regrow_until, "a share of the training")
         require(self.growth in ("gradient", "random"), "growth", self.growth, "gradient or random")
+        require(self.cycles >= 1, "cycles", self.cycles, "at least 1")
         require(self.dropped in DROPPED, "dropped", self.dropped, ", ".join(DROPPED))
 
     @property
@@ -105,10 +109,13 @@ class GraNet:
         def event(step: int, hold: Hold) -> None:
             if step % self.update_every and step != end:
                 return
-            if start <= step <= end and hold.masks.density > self.density:
-                wanted = Cubic(self.initial_density).density((step - start) / (end - start), self.density)
-                if round(wanted * hold.masks.total) < hold.masks.kept:
-                    hold.masks = prune(model, hold.masks, wanted, Magnitude(), self.allocation)
+            if start <= step <= end:
+                schedule = Cyclic(self.cycles, self.initial_density)
+                wanted = schedule.density((step - start) / (end - start), self.density)
+                more = round(wanted * hold.masks.total) - hold.masks.kept
+                if more < 0 or (more > 0 and self.cycles > 1):
+                    among = hold.masks if more < 0 else Masks.of(model, self.exclude)
+                    hold.masks = prune(model, among, wanted, Magnitude(), self.allocation)
             if self.regrow_rate and step <= self.regrow_until * total and step < total:
                 rate = annealed(step / (self.regrow_until * total), self.regrow_rate, self.regrow_floor)
                 weights = hold.masks.weights(model)
