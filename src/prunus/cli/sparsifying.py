@@ -19,7 +19,8 @@ MODEL_HELP = (
 DATA_HELP = (
     "What it is trained and judged on. Language models: a JSONL file (text, or prompt and completion), or three: "
     "training, validation, test. package.module:build: package.module:loaders, a function that gives a Task, or "
-    "loaders or pairs of tensors for training, validation and test."
+    "loaders or pairs of tensors for training, validation and test. Wan: nothing, for clips of its own world, or "
+    "package.module:task, a function of the VideoModel that gives a Task."
 )
 SPARSITY_HELP = "Share of the prunable weights (or, with --structured, units) to remove; several with commas."
 MACS_HELP = "With --structured: the share of the multiply-adds to keep, at most; several with commas."

@@ -9,7 +9,7 @@ model's own output. The network predicts the velocity noise - x0 of the chunks t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -42,7 +42,8 @@ class Layout:
     @property
     def mask(self) -> torch.Tensor:
         """Which frame (row) attends to which, bool (f, f)."""
-        return self.sees[self.chunk_of][:, self.chunk_of]
+        frames = self.chunk_of.to(self.sees.device)
+        return self.sees[frames][:, frames]
 
 
 def layout(rng: np.random.Generator, clips: int, chunk: int, long: int) -> Layout:
@@ -75,6 +76,11 @@ class Noised:
     counts: torch.Tensor
     """1 where it is to be predicted, of the latents' shape."""
     where: Layout
+
+    def to(self, device: torch.device | str) -> Noised:
+        parts = {name: getattr(self, name).to(device) for name in ("latents", "timesteps", "target", "counts")}
+        where = replace(self.where, positions=self.where.positions.to(device), sees=self.where.sees.to(device))
+        return Noised(**parts, where=where)
 
 
 def noised(

@@ -18,7 +18,7 @@ import copy
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,15 +27,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunus.errors import ModelError, SettingError, require
+from prunus.errors import ModelError, require
 from prunus.generators.video_model import VideoModel
+from prunus.import_path import find_object
 from prunus.sparse.macs import parameters
 from prunus.sparse.masks import Masks
 from prunus.sparse.methods.layer_lottery import drop_blocks
 from prunus.sparse.models.folder import sizes, write_json, written_whole
 from prunus.sparse.models.model import UNIT_KINDS, speed_up
+from prunus.sparse.models.plain_data import as_task
 from prunus.sparse.models.wan_clips import Clips
 from prunus.sparse.scope import Unit, Units, layers
+from prunus.sparse.task import Task
 
 STORED = {"F16": torch.float16, "BF16": torch.bfloat16}
 IN, OUT = "ffn.net.0.proj", "ffn.net.2"
@@ -43,13 +46,14 @@ IN, OUT = "ffn.net.0.proj", "ffn.net.2"
 
 def load(
     model: str | Path, data: Sequence[str | Path] = (), *,
-    short: int = 480, long: int = 60, batch_size: int = 16, seed: int = 0,
+    short: int = 480, long: int = 60, batch_size: int = 16, seed: int = 0, device: str = "cpu",
 ) -> Wan:  # fmt: skip
-    """The streaming model in a folder. SettingError if data are named: it is trained on clips of its own world."""
-    if data:
-        named = ", ".join(map(str, data))
-        raise SettingError(f"data = {named}: a Wan folder is trained on clips of its own world; name no data")
-    return Wan(Path(model), short, long, batch_size, seed)
+    """The streaming model in a folder. It is trained on clips of its own world, for which ``short``, ``long`` and
+    ``batch_size`` are, or by a task of yours: ``data`` is then one ``package.module:task``, a function that takes the
+    ``VideoModel`` and gives a ``Task``. SettingError for other data."""
+    require(len(data) <= 1, "data", [str(d) for d in data], "none, or one import path, package.module:task")
+    maker = find_object("--data", str(data[0])) if data else None
+    return Wan(Path(model), short, long, batch_size, seed, device, maker)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +65,21 @@ class Wan:
     long: int = 60
     batch_size: int = 16
     seed: int = 0
+    device: str = "cpu"
+    maker: Callable[[VideoModel], Task] | None = None
+    """Makes another task than ``Clips``."""
 
     kind = "wan"
     pretrained = True
 
     @cached_property
     def video(self) -> VideoModel:
-        return VideoModel.load(self.folder)
+        return VideoModel.load(self.folder, self.device)
 
     @cached_property
-    def task(self) -> Clips:
+    def task(self) -> Task:
+        if self.maker is not None:
+            return as_task(self.maker(self.video))
         return Clips(self.video, self.short, self.long, batch_size=self.batch_size, seed=self.seed)
 
     def build(self) -> nn.Module:
