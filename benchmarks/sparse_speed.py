@@ -115,9 +115,9 @@ def masked(model: nn.Module) -> nn.Module:
 
 
 def convolutional(smoke: bool) -> tuple[dict[str, nn.Module], Callable[[nn.Module], Tensor]]:
-    """Four 3x3 convolutions of 192, 192, 384 and 384 filters on four images of 32x32."""
-    images = torch.randn(1 if smoke else 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    dense = drawn(lambda: conv_net((192, 192, 384, 384), 3, 32), 0).eval()
+    """Four 3x3 convolutions of 384, 384, 768 and 768 filters on an image of 32x32."""
+    images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    dense = drawn(lambda: conv_net((384, 384, 768, 768), 3, 32), 0).eval()
     networks: dict[str, nn.Module] = {"dense": dense}
     for share in SHARES[1:2] if smoke else SHARES:
         masks = Masks.of(dense)

@@ -26,5 +26,5 @@ def test_all_kinds_of_networks_are_timed():
         assert row["mac_gain"] == 1 if whole else row["mac_gain"] > 1.2
         assert row["asked"] == (not whole and "pocket" not in row["network"])
     conv = next(row for row in rows if row["network"] == "conv net" and row["asked"])
-    # 9 x 1024 places x (3 x 96 + 96 x 96), 9 x 256 x (96 x 192 + 192 x 192), and a head of 10 x 192 x 64
-    assert conv["macs"] == 9 * 1024 * (3 * 96 + 96 * 96) + 9 * 256 * (96 * 192 + 192 * 192) + 10 * 192 * 64
+    # 9 x 1024 places x (3 x 192 + 192 x 192), 9 x 256 x (192 x 384 + 384 x 384), and a head of 10 x 384 x 64
+    assert conv["macs"] == 9 * 1024 * (3 * 192 + 192 * 192) + 9 * 256 * (192 * 384 + 384 * 384) + 10 * 384 * 64
