@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import run
 
+from prunus.commands.reproduce import _rows
 from prunus.reproductions import claim as frame
 from prunus.reproductions.claim import Claim, Evidence, Finding
 from prunus.reproductions.comparison import Interval
@@ -122,3 +123,11 @@ def test_paper_01_runs(here, capsys):
     cost = {row["method"]: row["flops"] for row in result["rows"]}
     assert cost["best-of-n"] >= max(cost.values())  # rounded in the baseline's favour
     assert {f["baseline"] for f in result["findings"]} >= {"plain", "best-of-n", "chunk beam 2x2"}
+
+
+def test_a_row_may_lack_a_column():
+    row = {
+        "columns": ("arm", "neurons", "right"),
+        "rows": [{"arm": "dense", "right": 0.97}, {"arm": "a", "neurons": 3}],
+    }
+    assert _rows(row) == [["dense", "", "0.97"], ["a", "3", ""]]

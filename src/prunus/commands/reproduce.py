@@ -154,7 +154,7 @@ def _reasons(result: Mapping[str, Any]) -> list[str]:
 
 
 def _rows(result: Mapping[str, Any]) -> list[list[str]]:
-    cells = [[row[name] for name in result["columns"]] for row in result["rows"]] if result["columns"] else []
+    cells = [[row.get(name, "") for name in result["columns"]] for row in result["rows"]] if result["columns"] else []
     return [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in cells]
 
 

@@ -97,7 +97,7 @@ class Evidence:
     rows: Sequence[Mapping[str, Any]] = field(default_factory=list)
     """The methods' lines: their scores and what they cost."""
     columns: Sequence[str] = ()
-    """Which fields of the rows are shown as a table below the findings."""
+    """Which fields of the rows are shown as a table below the findings; a row may lack some."""
     pictures: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
     """Names of pictures, and what draws each of them to a PNG file."""
 
