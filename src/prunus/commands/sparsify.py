@@ -160,6 +160,8 @@ class _Run:
             kind = wish.structured or self.model.unit_kinds()[0]
             own = replace(wish, structured=kind, importance=None)
             reached = line.macs / macs(drawn(self.model.build, self.job.seed), self.model.task.example)
+            if reached >= 1:
+                return []  # the method found nothing to remove
             shot: Any = RemoveUnits(own.units, self.model.remove, macs=reached, pretrain=wish.pretrain, tune=tune)
             at_random = lambda seed: replace(shot, importance=Random(mixed_seed(seed, 3)))  # noqa: E731
         else:

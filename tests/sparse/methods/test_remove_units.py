@@ -41,6 +41,12 @@ def test_every_layer_keeps_the_same_number_and_never_more_than_asked():
     assert widths(half) == [21, 21, 4] and macs(half, blobs().example) == 693
 
 
+def test_a_share_that_was_worked_out_is_met_exactly():
+    for width in range(1, 32):  # of one that was pruned to this width
+        share = (width * (8 + width + 4)) / 1408
+        assert widths(method(macs=share).smaller(drawn(build, 0), blobs())) == [width, width, 4]
+
+
 def test_numbers_that_the_format_cannot_say_are_passed_over():
     task, model = blobs(), drawn(build, 0)
 
