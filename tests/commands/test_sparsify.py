@@ -247,6 +247,7 @@ def test_settings_of_a_method_stand_behind_its_name():
         (("--sparsity", "0.9", "--exclude", "conv*"), "matches none"),
         (("--sparsity", "0.9", "--optimiser", "lion"), "one of adam"),
         (("--sparsity", "0.9", "--set", "speed=3"), "speed"),
+        (("--sparsity", "0.9", "--device", "toaster"), "device 'toaster' cannot be used"),
         (("--method", "given"), "--masks FILE"),
         (("--method", "given", "--masks", "nowhere.safetensors"), "does not exist"),
     ],
@@ -255,6 +256,19 @@ def test_a_mistake_is_told_before_anything_is_trained(prunus, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert told in prunus("sparsify", *DIGITS, *arguments, code=2).err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "model, data, told",
+    [
+        ("torch.nn:Identity", "prunus.sparse.data:digits", "nothing to prune"),
+        ("prunus.sparse.networks:resnet", "prunus.sparse.data:digits", "cannot be run on its data"),
+        ("prunus.sparse.networks:lenet", "prunus.sparse.data:nothing", "has no 'nothing'"),
+        ("nowhere", "prunus.sparse.data:digits", "is no folder and no import path"),
+    ],
+)
+def test_a_model_that_cannot_be_pruned_is_told(prunus, tmp_path, model, data, told):
+    assert told in prunus("sparsify", model, "--data", data, "--sparsity", "0.5", "--out", tmp_path / "o", code=2).err
 
 
 def test_a_model_is_needed_and_its_folder_is_not_overwritten(prunus, tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prunus.errors import ModelError, require
+from prunus.errors import ModelError, SettingError, require
 from prunus.sparse.models.model import UNIT_KINDS, Prunable
 from prunus.sparse.models.replay import restore
 
@@ -30,6 +30,7 @@ def load(model: str | Path, data: Sequence[str | Path] = (), **settings: Any) ->
     Raises ModelError for what is none of them, SettingError for a setting that its class does not have.
     """
     path = Path(model)
+    _check_device(settings.get("device", "cpu"))
     if ":" in str(model) and not path.exists():
         from prunus.sparse.models.plain import Plain
 
@@ -47,6 +48,16 @@ def load(model: str | Path, data: Sequence[str | Path] = (), **settings: Any) ->
     from prunus.sparse.models.causal_lm import CausalLM
 
     return _made(CausalLM.load, model, data, settings)
+
+
+def _check_device(device: Any) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:  # a torch without it asserts
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SettingError(f"device {device!r} cannot be used: {line}; take cpu, or one that this torch has") from error
 
 
 def _made(maker: Any, model: str | Path, data: Sequence[str | Path], settings: dict[str, Any]) -> Prunable:
