@@ -374,5 +374,5 @@ def test_what_is_no_model_and_settings_that_are_none(folder):
         brought(folder, colour="red")
     with pytest.raises(SettingError, match="from 2 to the 64 positions"):
         load(folder / "model", [folder / "text.jsonl"], length=100)
-    with pytest.raises(ModelError, match="cannot be put on device 'nope'"):
+    with pytest.raises(SettingError, match="device 'nope' cannot be used"):
         brought(folder, device="nope")
